@@ -1,0 +1,14 @@
+"""The networks of the paper, each with its plain twin from the same builder."""
+
+from senet.models.factory import create_model, is_se, model_names, plain_twin
+from senet.models.network import Network, count_macs, count_parameters
+
+__all__ = [
+    "Network",
+    "count_macs",
+    "count_parameters",
+    "create_model",
+    "is_se",
+    "model_names",
+    "plain_twin",
+]

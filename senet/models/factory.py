@@ -1,0 +1,84 @@
+"""Names to networks: a plain dictionary of builders, and the one function that calls them."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+
+from senet.errors import UserError, did_you_mean
+from senet.models.cifar import cifar_resnet, preact_resnet
+from senet.models.network import Network
+from senet.models.resnet import resnet
+from senet.nn import SEConfig
+
+BUILDERS: dict[str, Callable[..., Network]] = {
+    **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 34, 50, 101, 152)},
+    **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
+    **{f"preact_resnet{depth}": partial(preact_resnet, depth) for depth in (110, 164)},
+}
+"""Every trunk by the name of its plain twin; ``se_`` in front of a name adds SE to the same trunk."""
+
+
+def model_names() -> list[str]:
+    """Return every name that ``create_model`` takes, each trunk followed by its SE twin."""
+    return [name for trunk in BUILDERS for name in (trunk, f"se_{trunk}")]
+
+
+def plain_twin(name: str) -> str:
+    """Return the name of the same trunk without SE."""
+    return name.removeprefix("se_")
+
+
+def is_se(name: str) -> bool:
+    """Whether ``name`` builds a network with SE blocks."""
+    return name.startswith("se_")
+
+
+def create_model(
+    name: str,
+    *,
+    se: SEConfig | None = None,
+    num_classes: int | None = None,
+    in_channels: int = 3,
+    **options: object,
+) -> Network:
+    """Build a network by name.
+
+    Args:
+        name: one of ``model_names()``. ``se_resnet50`` and ``resnet50`` come from the same builder.
+        se: SE configuration for an ``se_`` name, by default ``SEConfig()``; refused for a plain name.
+        num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10.
+        in_channels: channels of the image.
+        options: the family's own options, e.g. ``stride_on`` of the ResNets.
+
+    Raises:
+        UserError: for an unknown name or option, or an SE axis that means nothing in this network.
+    """
+    builder = BUILDERS.get(plain_twin(name))
+    if builder is None:
+        raise UserError(f'there is no model "{name}"{did_you_mean(name, model_names())}')
+    if is_se(name):
+        se = se or SEConfig()
+    elif se is not None:
+        raise UserError(
+            f"{name} is the plain twin and has no SE block: drop the se settings or use se_{name}"
+        )
+    parameters = inspect.signature(builder).parameters
+    if num_classes is None:
+        num_classes = int(parameters["num_classes"].default)
+    if num_classes < 1 or in_channels < 1:
+        raise UserError(f"num_classes={num_classes} and in_channels={in_channels} must be 1 or more")
+    valid = set(parameters) - {"se", "num_classes", "in_channels", "depth"}
+    for option in options:
+        if option not in valid:
+            hint = did_you_mean(option, valid) if valid else "; this family has none"
+            raise UserError(f'{name} has no option "{option}"{hint}')
+    network = builder(se=se, num_classes=num_classes, in_channels=in_channels, **options)
+    network.initialise()
+    network.record = {
+        "name": name,
+        "se": se.to_dict() if se else None,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+        "options": dict(options),
+    }
+    return network

@@ -1,0 +1,136 @@
+"""What every network of the zoo has in common: stem, numbered stages, head, and its SE blocks by name."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from senet.errors import UserError
+from senet.nn import SEConfig, SqueezeExcitation
+
+
+class Head(nn.Module):
+    """Global average pool, dropout, linear classifier: (B, C, H, W) -> (B, num_classes)."""
+
+    def __init__(self, channels: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits."""
+        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        return logits
+
+
+class Network(nn.Module):
+    """A convolutional classifier: stem -> stages -> final -> head.
+
+    Args:
+        stem: everything before the first residual stage.
+        stages: stage number, as the paper counts (conv2_x is 2), to the stage.
+        head: from the last map to the logits; has an ``fc``.
+        final: what follows the last stage before pooling (BN and ReLU in pre-activation networks).
+
+    Attributes:
+        record: the arguments that rebuild this network, set by ``create_model`` and stored in checkpoints.
+    """
+
+    def __init__(
+        self, stem: nn.Module, stages: Mapping[int, nn.Module], head: Head, final: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.stages = nn.ModuleDict({str(number): stage for number, stage in stages.items()})
+        self.final = final if final is not None else nn.Identity()
+        self.head = head
+        self.record: dict[str, object] = {}
+
+    def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the map after the stem and after every stage, by name ("stem", "2", "3", ...)."""
+        maps = {"stem": self.stem(x)}
+        x = maps["stem"]
+        for number, stage in self.stages.items():
+            x = maps[number] = stage(x)
+        return maps
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the last map (B, C, h, w), before pooling."""
+        x = self.stem(x)
+        for stage in self.stages.values():
+            x = stage(x)
+        features: Tensor = self.final(x)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
+        logits: Tensor = self.head(self.forward_features(x))
+        return logits
+
+    def se_blocks(self) -> dict[str, SqueezeExcitation]:
+        """Return the SE blocks under the paper's names ``SE_{stage}_{block}``, blocks counted from 1."""
+        return {
+            f"SE_{number}_{index}": module
+            for number, stage in self.stages.items()
+            for index, block in enumerate(stage.children(), start=1)
+            for module in block.modules()
+            if isinstance(module, SqueezeExcitation)
+        }
+
+    def se_widths(self) -> dict[str, tuple[int, int]]:
+        """Return (channels, hidden channels) of every SE block by its name."""
+        return {name: (se.channels, se.hidden_channels) for name, se in self.se_blocks().items()}
+
+    def initialise(self) -> None:
+        """Initialise the trunk after He et al. 2015 (paper section 5); SE blocks initialise themselves."""
+        excitations = {id(m) for se in self.se_blocks().values() for m in se.modules()}
+        for module in self.modules():
+            if id(module) in excitations:
+                continue
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=0.01)
+                nn.init.zeros_(module.bias)
+
+
+def check_stages(se: SEConfig | None, stage_channels: Mapping[int, int], name: str) -> None:
+    """Refuse SE axes that mean nothing in a network whose stages have ``stage_channels`` channels.
+
+    Raises:
+        UserError: for a stage the network lacks, or a reduction so large that every gate has hidden width 1.
+    """
+    if se is None:
+        return
+    missing = sorted(set(se.stages or ()) - set(stage_channels))
+    if missing:
+        raise UserError(f"se.stages={list(se.stages or ())}: {name} has stages {sorted(stage_channels)}")
+    widest = max(c for stage, c in stage_channels.items() if se.in_stage(stage))
+    if se.reduction > widest:
+        raise UserError(
+            f"se.reduction={se.reduction} exceeds the widest SE stage of {name} ({widest} channels): every "
+            f"excitation would have width 1, the same network as reduction={widest}"
+        )
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of learnable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+@torch.no_grad()
+def count_macs(network: Network, in_channels: int, size: int) -> int:
+    """Return the multiply-adds of one forward pass on one ``size`` x ``size`` image.
+
+    Counted by torch's FlopCounterMode (convolutions and matrix products; a FLOP count is twice this).
+    Pooling, BN, ReLU, scale and addition are not counted; the paper's figures seem to count some of them
+    (for SE-ResNet-50 3.87 against 3.86 here).
+    """
+    import copy
+
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shadow = copy.deepcopy(network).to("meta").eval()
+    with FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, in_channels, size, size, device="meta"))
+    return int(counter.get_total_flops()) // 2

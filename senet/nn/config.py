@@ -1,0 +1,93 @@
+"""Every axis of the SE block that the paper ablates, as one frozen value."""
+
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
+
+from senet.errors import UserError, did_you_mean
+
+Squeeze = Literal["avg", "max", "none"]
+Gate = Literal["sigmoid", "tanh", "relu"]
+Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "squeeze": get_args(Squeeze),
+    "gate": get_args(Gate),
+    "placement": get_args(Placement),
+}
+
+
+@dataclass(frozen=True)
+class SEConfig:
+    """How the SE blocks of a network are built.
+
+    Attributes:
+        reduction: the reduction ratio r (Table 10). The excitation has ``max(1, C // r)`` hidden channels.
+        round_to: round the hidden channels to a multiple of this; 1 keeps them exact, 8 gives timm's widths.
+        squeeze: global ``avg`` or ``max`` pooling (Table 11); ``none`` is NoSqueeze, whose excitation runs
+            as 1x1 convolutions at full resolution (Table 16).
+        gate: the last non-linearity of the excitation (Table 12).
+        placement: where the block stands in a residual unit (Table 14, Figure 5): ``standard`` before the
+            addition, ``pre`` on the input of the residual branch, ``post`` after the addition and ReLU,
+            ``identity`` on the shortcut (after its projection), ``conv3x3`` after the 3x3 convolution of a
+            bottleneck with its BN and ReLU (Table 15). The paper leaves open where SE stands relative to a
+            projection and to that BN and ReLU; these are our choices.
+        stages: the residual stages that carry SE, numbered as in the paper (conv2_x is stage 2; Table 13);
+            ``None`` means all of them.
+        bias: biases in both FC layers, as in the authors' released networks; the paper's ablations (v4,
+            section 6) are said to have none.
+
+    Raises:
+        UserError: for a value outside the ranges above.
+    """
+
+    reduction: int = 16
+    round_to: int = 1
+    squeeze: Squeeze = "avg"
+    gate: Gate = "sigmoid"
+    placement: Placement = "standard"
+    stages: tuple[int, ...] | None = None
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("reduction", "round_to"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"se.{name} is {value!r}; it must be an integer of 1 or more")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                raise UserError(f'se.{name} is "{value}"{did_you_mean(str(value), choices)}')
+        if self.stages is not None:
+            object.__setattr__(self, "stages", tuple(self.stages))
+            if not self.stages or len(set(self.stages)) != len(self.stages):
+                raise UserError(
+                    f"se.stages is {list(self.stages)}; name each stage once, or use a network without "
+                    "se_ in its name for none"
+                )
+
+    def hidden_channels(self, channels: int) -> int:
+        """Return the excitation's hidden width for ``channels`` inputs: ``max(1, C // r)``, then rounded.
+
+        Raises:
+            UserError: if rounding makes the hidden layer wider than the map it gates.
+        """
+        if self.round_to == 1:
+            return max(1, channels // self.reduction)
+        # timm rounds the exact quotient half up to a multiple, and never below one multiple.
+        rounded = int(channels / self.reduction + self.round_to / 2) // self.round_to * self.round_to
+        hidden = max(self.round_to, rounded)
+        if hidden > channels:
+            raise UserError(
+                f"se.round_to={self.round_to} makes an excitation of width {hidden} for {channels} channels; "
+                "a bottleneck cannot be wider than its input: use round_to=1"
+            )
+        return hidden
+
+    def in_stage(self, stage: int) -> "SEConfig | None":
+        """Return this configuration if ``stage`` carries SE, else ``None``."""
+        return self if self.stages is None or stage in self.stages else None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return plain containers only, as stored in checkpoints."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"stages": None if self.stages is None else list(self.stages)}
