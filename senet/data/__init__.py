@@ -1,0 +1,30 @@
+"""Images in: data sets, preprocessing, augmentation, and the order in which samples come."""
+
+from senet.data.augment import AugmentConfig
+from senet.data.config import (
+    AnyDataConfig,
+    CifarConfig,
+    DataConfig,
+    DigitsConfig,
+    FolderConfig,
+    SyntheticConfig,
+)
+from senet.data.datasets import Batch
+from senet.data.module import ImageData
+from senet.data.preprocessing import Preprocessing
+from senet.data.streams import stream, stream_seed
+
+__all__ = [
+    "AnyDataConfig",
+    "AugmentConfig",
+    "Batch",
+    "CifarConfig",
+    "DataConfig",
+    "DigitsConfig",
+    "FolderConfig",
+    "ImageData",
+    "Preprocessing",
+    "SyntheticConfig",
+    "stream",
+    "stream_seed",
+]
