@@ -33,6 +33,13 @@ def is_se(name: str) -> bool:
     return name.startswith("se_")
 
 
+def builder_options(name: str) -> dict[str, object]:
+    """Return the options of a network's family with their defaults, e.g. ``stride_on`` of the ResNets."""
+    parameters = inspect.signature(BUILDERS[plain_twin(name)]).parameters
+    common = {"se", "num_classes", "in_channels", "depth"}
+    return {key: p.default for key, p in parameters.items() if key not in common}
+
+
 def create_model(
     name: str,
     *,
@@ -67,7 +74,7 @@ def create_model(
         num_classes = int(parameters["num_classes"].default)
     if num_classes < 1 or in_channels < 1:
         raise UserError(f"num_classes={num_classes} and in_channels={in_channels} must be 1 or more")
-    valid = set(parameters) - {"se", "num_classes", "in_channels", "depth"}
+    valid = builder_options(name)
     for option in options:
         if option not in valid:
             hint = did_you_mean(option, valid) if valid else "; this family has none"

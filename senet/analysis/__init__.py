@@ -1,0 +1,1 @@
+"""From run directories to tables and pictures."""

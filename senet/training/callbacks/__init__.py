@@ -1,0 +1,7 @@
+"""Lightning callbacks of a run."""
+
+from senet.training.callbacks.checkpoints import Checkpoints
+from senet.training.callbacks.guard import FiniteLossGuard, NonFiniteLossError
+from senet.training.callbacks.progress import ProgressReport
+
+__all__ = ["Checkpoints", "FiniteLossGuard", "NonFiniteLossError", "ProgressReport"]

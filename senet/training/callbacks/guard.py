@@ -1,0 +1,60 @@
+"""Stop at the first loss that is not finite, and say which images it came from."""
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from senet.data import Batch, ImageData
+from senet.errors import UserError
+
+
+class NonFiniteLossError(UserError):
+    """The training loss became NaN or infinite."""
+
+
+class FiniteLossGuard(Callback):
+    """Look at every loss, on a GPU a few steps late so as not to wait for it.
+
+    Checkpoints are written only after ``check()``, so none ever holds weights from after the failure.
+
+    Args:
+        every: steps between looks on a GPU; on a CPU every step is looked at.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self.every = every
+        self._pending: list[tuple[int, int, Tensor, Tensor]] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Remember the loss and the sample ids."""
+        loss = outputs["loss"].detach()
+        self._pending.append((trainer.global_step, trainer.current_epoch, loss, batch.ids))
+        if loss.device.type == "cpu" or len(self._pending) >= self.every:
+            self.check(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look before evaluating."""
+        self.check(pl_module)
+
+    def check(self, pl_module: LightningModule) -> None:
+        """Look at the remembered losses.
+
+        Raises:
+            NonFiniteLossError: naming step, epoch and images of the first loss that is not finite.
+        """
+        pending, self._pending = self._pending, []
+        if not pending or torch.isfinite(torch.stack([entry[2] for entry in pending])).all():
+            return
+        step, epoch, loss, ids = next(entry for entry in pending if not torch.isfinite(entry[2]))
+        data = pl_module.data
+        assert isinstance(data, ImageData)
+        names = [data.train.name_of(int(index)) for index in ids[:4]] if data.train else []
+        raise NonFiniteLossError(
+            f"the loss became {float(loss)} at step {step} (epoch {epoch}), in a batch of {len(ids)} images "
+            f"{', '.join(names)}, ...; checkpoints/last.ckpt is from before it: lower optimizer.lr, set "
+            "trainer.gradient_clip_val, or use bf16 instead of fp16"
+        )

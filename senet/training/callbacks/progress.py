@@ -1,0 +1,117 @@
+"""Progress for people: a bar with images/s and remaining time on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from tqdm import tqdm
+
+from senet.training.console import say
+from senet.training.module import ClassificationModule
+
+
+def readable(seconds: float) -> str:
+    """Return a duration as people write it: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class ProgressReport(ProgressBar):
+    """One line per epoch; between them, on a terminal, a bar over the whole run.
+
+    Attributes:
+        train_seconds: time spent in training epochs, validation left out.
+        train_images: images trained on in that time, over all devices.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.train_seconds = 0.0
+        self.train_images = 0
+        self._bar: Any = None
+        self._mark = (0.0, 0)
+        self._epoch_rate = 0.0
+        self._enabled = True
+
+    def disable(self) -> None:
+        """Keep silent; Lightning calls this on all ranks but the first."""
+        self._enabled = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar over all samples of the run."""
+        assert isinstance(pl_module, ClassificationModule)
+        if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
+            self._bar = tqdm(
+                total=pl_module.progress().total_samples,
+                initial=pl_module.samples_seen,
+                unit=" images",
+                unit_scale=True,
+                dynamic_ncols=True,
+                leave=False,
+                smoothing=0.1,
+            )
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the epoch's clock."""
+        assert isinstance(pl_module, ClassificationModule)
+        self._mark = (time.perf_counter(), pl_module.samples_seen)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar; stop the clock at the end of the epoch, before validation."""
+        assert isinstance(pl_module, ClassificationModule)
+        if self._bar is not None:
+            self._bar.update(pl_module.samples_seen - self._bar.n)
+        if trainer.is_last_batch:
+            start, samples = self._mark
+            if start:
+                seconds = time.perf_counter() - start
+                images = pl_module.samples_seen - samples
+                self.train_seconds += seconds
+                self.train_images += images
+                self._epoch_rate = images / max(seconds, 1e-9)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the epoch's line."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, ClassificationModule)
+        r = pl_module.results
+        parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
+        parts += [f"train loss {r['train/loss']:.4f}", f"val loss {r['val/loss']:.4f}"]
+        parts += [f"top-1 {r['val/top1']:.2f}", f"top-5 {r['val/top5']:.2f}"]
+        if "val_ema/top1" in r:
+            parts.append(f"average: top-1 {r['val_ema/top1']:.2f}")
+        parts += [f"lr {r['lr']:.3g}", f"{self._epoch_rate:,.0f} images/s", self._remaining(pl_module)]
+        line = "   ".join(parts)
+        if self._bar is not None:
+            self._bar.clear()
+        say(line)
+        if self._bar is not None:
+            self._bar.refresh()
+
+    def _remaining(self, module: ClassificationModule) -> str:
+        at = module.progress()
+        rate = self.train_images / max(self.train_seconds, 1e-9)
+        left = max(0, at.total_samples - at.samples)
+        return f"{readable(left / rate)} left" if rate and left else "done"
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar."""
+        self._close()

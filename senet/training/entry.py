@@ -1,0 +1,266 @@
+"""From the command line to a job: Hydra composes, this module starts what was composed.
+
+The only file that knows Hydra. ``train.py`` and ``eval.py`` are Hydra's entry points around it.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from senet.errors import UserError, did_you_mean
+from senet.models import create_model, is_se, model_names
+from senet.models.factory import builder_options
+from senet.nn import SEConfig
+from senet.training import launch
+from senet.training.config import EvalConfig, RunConfig, config_hash, validate
+from senet.training.console import say, setup_console
+from senet.training.environment import describe_environment
+from senet.training.jobs import MISUSED, OK, run_job
+from senet.training.rundir import RunDir, write_atomically
+
+RESUMABLE = ("trainer.", "data.root", "data.workers", "checkpoint.")
+"""What may change when a run is resumed; everything else would make it another run."""
+
+
+def register_models() -> None:
+    """Make every network of the zoo a choice of the config group ``model``, its options as keys."""
+    store = ConfigStore.instance()
+    for name in model_names():
+        options = {key: value for key, value in builder_options(name).items() if key != "dropout" or value}
+        se = SEConfig().to_dict() if is_se(name) else None
+        store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")
+
+
+def command_line(main: Callable[[], None]) -> None:
+    """Run a Hydra entry point; a mistake becomes one line on stderr and exit status 2."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit; we want the exception
+    setup_console(launch.rank())
+    register_models()
+    try:
+        main()
+    except UserError as error:
+        _fail(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(explain(error))
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(MISUSED)
+
+
+def explain(error: BaseException) -> str:
+    """Return Hydra's message as one line that names the nearest valid key or choice."""
+    text = str(error).strip()
+    first = text.splitlines()[0] if text else type(error).__name__
+    key = re.search(r"Could not override '([^']+)'", text)
+    if key:
+        return f"there is no key {key.group(1)}{did_you_mean(key.group(1), _known_keys())}"
+    choice = re.search(r"Could not find '([^'/]+)/([^']+)'", text) or re.search(
+        r"In '.*': Could not find '(.+)/(.+)'", text
+    )
+    if choice:
+        group, name = choice.groups()
+        return f"{group}={name}: there is no such choice{did_you_mean(name, _known_choices(group))}"
+    return first
+
+
+def _loader() -> Any:
+    from hydra.core.global_hydra import GlobalHydra
+
+    hydra = GlobalHydra.instance().hydra
+    assert hydra is not None
+    return hydra.config_loader
+
+
+def _known_choices(group: str) -> list[str]:
+    names: list[str] = _loader().get_group_options(group)
+    return names
+
+
+def _known_keys() -> list[str]:
+    """Return every dotted key of the default configuration and every config group."""
+    loader = _loader()
+    config = loader.load_configuration(_entry_name(), [], run_mode=_run_mode())
+    keys: list[str] = [str(group) for group in loader.list_groups("")]
+
+    def walk(node: Mapping[Any, Any], prefix: str) -> None:
+        for key, value in node.items():
+            if prefix or key != "hydra":
+                keys.append(f"{prefix}{key}")
+                if isinstance(value, Mapping):
+                    walk(value, f"{prefix}{key}.")
+
+    values = OmegaConf.to_container(config)
+    assert isinstance(values, dict)
+    walk(values, "")
+    return keys
+
+
+def _entry_name() -> str:
+    return Path(sys.argv[0]).stem
+
+
+def _run_mode() -> Any:
+    from hydra.types import RunMode
+
+    return RunMode.RUN
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Return a composed configuration as plain containers, everything resolved."""
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items() if key != "hydra"}
+
+
+def overrides() -> list[str]:
+    """Return what the user typed."""
+    return list(HydraConfig.get().overrides.task)
+
+
+def train(config: DictConfig) -> None:
+    """Start, or with ``resume=RUN_DIR`` continue, one training run."""
+    values = plain(config)
+    resume = values.pop("resume", None)
+    if launch.under_torchrun():
+        launch.join_group(values["trainer"])
+    run, values = _on_rank_zero(lambda: _resume(Path(resume)) if resume else _new_run(values))
+    _start("train", run, values)
+
+
+def evaluate(config: DictConfig) -> None:
+    """Start one evaluation."""
+    values = plain(config)
+    if launch.under_torchrun():
+        launch.join_group(values["trainer"])
+    run, values = _on_rank_zero(lambda: _new_evaluation(values))
+    _start("eval", run, values)
+
+
+def _on_rank_zero(make: Callable[[], RunDir]) -> tuple[RunDir, dict[str, Any]]:
+    """Make the run's directory on rank 0; every rank gets its path and configuration."""
+    box: tuple[Path, dict[str, Any]] | UserError | None = None
+    if launch.rank() == 0:
+        try:
+            run = make()
+            box = run.path, run.config()
+        except UserError as error:
+            box = error
+    if launch.under_torchrun():
+        box = launch.broadcast(box)
+    if isinstance(box, UserError):
+        raise box
+    assert box is not None
+    return RunDir(box[0]), box[1]
+
+
+def _new_run(values: dict[str, Any]) -> RunDir:
+    config: RunConfig = validate(RunConfig, values)
+    launch.process_count(config.trainer)
+    _check_model(config)
+    record = {
+        "task": "train",
+        "title": _title(config.name),
+        "seed": config.seed,
+        "config_hash": config_hash(values),
+        "overrides": overrides(),
+        "status": "starting",
+        "environment": describe_environment(),
+    }
+    run = RunDir.create(Path(config.runs_dir), config.name, values, record)
+    run.link_latest()
+    return run
+
+
+def _check_model(config: RunConfig) -> None:
+    """Build the network without memory, so that a mistake in its keys costs no time and leaves no trace."""
+    options = {key: value for key, value in config.model.items() if key != "name"}
+    with torch.device("meta"):
+        create_model(config.model["name"], se=config.se, **options)
+
+
+def _title(name: str) -> str:
+    """Return the run's name followed by what the user typed, for people who read lists of runs."""
+    return " ".join([name, *(o for o in overrides() if not o.startswith(("runs_dir=", "logger", "name=")))])
+
+
+def _resume(path: Path) -> RunDir:
+    run = RunDir.open(path.resolve())
+    if run.is_running():
+        raise UserError(f"{path} is still running (process {run.record()['pid']})")
+    config = OmegaConf.create(run.config())
+    changes = []
+    for override in OverridesParser.create().parse_overrides(overrides()):
+        key = override.key_or_group
+        if key == "resume":
+            continue
+        if not key.startswith(RESUMABLE):
+            raise UserError(
+                f"resume continues the run as it was: {key} cannot change (only {', '.join(RESUMABLE)}* can)"
+            )
+        OmegaConf.update(config, key, override.value(), force_add=True)
+        changes.append(override.input_line)
+    values = plain(config)
+    validate(RunConfig, values)
+    write_atomically(run.config_file, OmegaConf.to_yaml(config))
+    history = [
+        *run.record().get("resumed", []),
+        {"overrides": changes, "environment": describe_environment()},
+    ]
+    run.update(resumed=history, config_hash=config_hash(values))
+    return run
+
+
+def _new_evaluation(values: dict[str, Any]) -> RunDir:
+    from senet.training.evaluate import checkpoint_path
+
+    config: EvalConfig = validate(EvalConfig, values)
+    launch.process_count(config.trainer)
+    checkpoint = checkpoint_path(config).resolve()
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint}: there is no such checkpoint")
+    home = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    parent = Path(config.output) if config.output else home / "evaluations"
+    record = {
+        "task": "eval",
+        "title": "evaluation",
+        "overrides": overrides(),
+        "status": "starting",
+        "environment": describe_environment(),
+    }
+    return RunDir.create(parent, config.which if config.run else checkpoint.stem, values, record)
+
+
+def _start(task: str, run: RunDir, values: dict[str, Any]) -> None:
+    """Run a job on as many processes as it asks for, and report a failure in one line."""
+    resumed = (run.checkpoints / "last.ckpt").exists()
+    processes = launch.process_count(values["trainer"])
+    if processes > 1 and not launch.under_torchrun():
+        status = launch.start_ranks(task, run.path, processes)
+    else:
+        status = run_job(task, run, values)
+    if status == OK or launch.rank() != 0:
+        sys.exit(status) if status else None
+        return
+    record = run.record()
+    if record["status"] == "interrupted":
+        say(f"stopped; continue with: {task}.py resume={run.path}")
+    elif record["error"] is None:
+        run.update(status="failed", error=f"a process ended with status {status}")
+    if run.record()["error"]:
+        print(f"error: {run.record()['error']}", file=sys.stderr)
+        if not resumed and not any(run.checkpoints.iterdir()) and status == MISUSED:
+            run.discard()
+    sys.exit(status)

@@ -1,0 +1,63 @@
+"""What ran where: versions, git state and hardware, recorded with every run."""
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = (
+    "senet",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "hydra-core",
+    "omegaconf",
+    "wandb",
+    "numpy",
+)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return result.stdout.strip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def describe_environment() -> dict[str, Any]:
+    """Return versions, git commit and whether it was changed, processor, memory and GPUs, as plain values."""
+    status = _git("status", "--porcelain")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
+    return {
+        "python": sys.version.split()[0],
+        "packages": {package: _version(package) for package in PACKAGES},
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_changed_files": None if status is None else len(status.splitlines()),
+        "platform": platform.platform(),
+        "cpu_cores": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "memory_bytes": memory,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,138 @@
+"""An evaluation job: a checkpoint on the data it was made for, or on other data with the same preprocessing."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from senet.data import AnyDataConfig, ImageData, Preprocessing
+from senet.errors import UserError
+from senet.models import Network, create_model
+from senet.nn import SEConfig
+from senet.training.config import AnyData, EvalConfig, validate
+from senet.training.console import say
+from senet.training.evaluation import EvaluationModule
+from senet.training.rundir import RunDir, write_json
+from senet.training.trainer import build_trainer
+
+KEY_PREFIX = {"raw": "model.", "ema": "ema.module."}
+
+
+class _Evaluation(EvaluationModule):
+    def __init__(self, network: Network, data: ImageData) -> None:
+        super().__init__(data, channels_last=True)
+        self.model = network.to(memory_format=torch.channels_last)
+
+    def networks(self) -> dict[str, nn.Module]:
+        return {"raw": self.model}
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read one of our checkpoints.
+
+    Raises:
+        UserError: if the file is missing or was not written by senet.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__})") from error
+    if not isinstance(checkpoint, dict) or "senet" not in checkpoint:
+        raise UserError(f"{path} was not written by senet: it has no record of its network and preprocessing")
+    return checkpoint
+
+
+def load_network(checkpoint: Mapping[str, Any], weights: str) -> tuple[Network, str]:
+    """Rebuild the network of a checkpoint with its "raw" or "ema" weights ("auto": those it was chosen by).
+
+    Returns:
+        The network in evaluation mode, and which weights it has.
+    """
+    record = checkpoint["senet"]
+    which = record["selected_by"] if weights == "auto" else weights
+    prefix = KEY_PREFIX[which]
+    state = {
+        key.removeprefix(prefix): value
+        for key, value in checkpoint["state_dict"].items()
+        if key.startswith(prefix)
+    }
+    if not state:
+        raise UserError(
+            "this checkpoint has no averaged weights (the run had ema.decay=null): use weights=raw"
+        )
+    model = dict(record["model"])
+    se = model.pop("se")
+    network = create_model(
+        model.pop("name"), se=SEConfig(**se) if se else None, **model.pop("options"), **model
+    )
+    network.load_state_dict(state, strict=True)
+    return network.eval(), which
+
+
+def checkpoint_path(config: EvalConfig) -> Path:
+    """Return the file an evaluation is about."""
+    if config.ckpt is not None:
+        return Path(config.ckpt)
+    assert config.run is not None
+    return RunDir.open(Path(config.run)).checkpoints / f"{config.which}.ckpt"
+
+
+def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:
+    """Return the data to evaluate on, with the checkpoint's preprocessing and class names."""
+    stored: AnyDataConfig | None = config.data
+    if stored is None:
+        stored = validate(AnyData, record["config"]["data"])
+    if config.root is not None:
+        if not hasattr(stored, "root"):
+            raise UserError(f"root={config.root}: {stored.name} has no folder")
+        stored = replace(stored, root=config.root)
+    if config.batch_size is not None:
+        stored = replace(stored, batch_size=config.batch_size, eval_batch_size=None)
+    preprocessing = Preprocessing(**record["preprocessing"])
+    if config.size is not None:
+        preprocessing = preprocessing.at(config.size)
+    data = ImageData(stored, None, 0, preprocessing=preprocessing, classes=record["classes"])
+    if data.classes != record["classes"]:
+        raise UserError(
+            f"{stored.name} has other classes ({len(data.classes)}: {', '.join(data.classes[:3])}, ...) than the "
+            f"checkpoint ({len(record['classes'])}: {', '.join(record['classes'][:3])}, ...)"
+        )
+    return data
+
+
+def evaluate(run: RunDir, values: Mapping[str, Any]) -> None:
+    """Evaluate as ``values`` (an ``EvalConfig``) says; write ``evaluation.json`` and the predictions to ``run``."""
+    config = validate(EvalConfig, values)
+    path = checkpoint_path(config)
+    checkpoint = load_checkpoint(path)
+    network, weights = load_network(checkpoint, config.weights)
+    data = build_data(config, checkpoint["senet"])
+    module = _Evaluation(network, data)
+    trainer = build_trainer(
+        config.trainer, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.validate(module, datamodule=data, verbose=False)
+    if not trainer.is_global_zero:
+        return
+    figures = {key.removeprefix("val/"): value for key, value in module.results.items()}
+    figures["count"] = int(figures["count"])
+    result = {
+        "checkpoint": str(path),
+        "weights": weights,
+        "model": checkpoint["senet"]["model"]["name"],
+        "data": data.config.name,
+        "preprocessing": data.preprocessing.to_dict(),
+        **figures,
+    }
+    write_json(run.path / "evaluation.json", result)
+    module.write_predictions(run, "eval")
+    pre = data.preprocessing
+    say(f"checkpoint  {path} ({weights} weights)")
+    say(f"data        {data.config.name}, {figures['count']:,} images at {pre.size} px (resize {pre.resize})")
+    say(f"top-1 {figures['top1']:.2f} %   top-5 {figures['top5']:.2f} %   loss {figures['loss']:.4f}")
+    say(f"written to  {run.path}")

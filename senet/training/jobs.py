@@ -1,0 +1,64 @@
+"""One job from start to end on every rank: agree, do it, record how it ended."""
+
+import os
+import signal
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch.distributed as dist
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+
+from senet.errors import UserError
+from senet.training import launch
+from senet.training.console import log_to_file
+from senet.training.rundir import RunDir
+
+OK, FAILED, MISUSED = 0, 1, 2
+
+
+def run_job(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
+    """Run ``task`` ("train" or "eval") in ``run``; return the exit status.
+
+    The record's ``status`` becomes "finished", "interrupted" or "failed" (with ``error``, one line).
+    """
+    from senet.training.evaluate import evaluate
+    from senet.training.run import train
+
+    tasks: dict[str, Callable[[RunDir, Mapping[str, Any]], None]] = {"train": train, "eval": evaluate}
+    if launch.rank() == 0:
+        log_to_file(run.log_file)
+        run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None)
+    stop = launch.StopRequest()
+    try:
+        if launch.under_torchrun():
+            if not dist.is_initialized():
+                launch.join_group(config["trainer"])
+            launch.agree(config)
+        tasks[task](run, config)
+    except (SIGTERMException, KeyboardInterrupt):
+        status = 128 + (stop.signal or signal.SIGTERM)
+        _record(run, status="interrupted")
+        return status
+    except UserError as error:
+        _record(run, status="failed", error=str(error), any_rank=True)
+        return MISUSED
+    except Exception as error:
+        with run.log_file.open("a") as file:
+            file.write(f"rank {launch.rank()}\n{traceback.format_exc()}")
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
+        text = f"{type(error).__name__}: {reason} (traceback in {run.log_file})"
+        _record(run, status="failed", error=text, any_rank=True)
+        return FAILED
+    else:
+        _record(run, status="finished")
+        return OK
+    finally:
+        stop.restore()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _record(run: RunDir, *, any_rank: bool = False, **values: Any) -> None:
+    if any_rank or launch.rank() == 0:
+        run.update(**values)

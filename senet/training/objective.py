@@ -1,0 +1,71 @@
+"""The training objective: the loss, label smoothing, and the mixing of images and labels."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import v2
+
+from senet.errors import UserError
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Attributes: ``name`` ("cross_entropy", or "bce" as in timm's A1/A2 recipes) and ``label_smoothing``."""
+
+    name: Literal["cross_entropy", "bce"] = "cross_entropy"
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"loss.label_smoothing={self.label_smoothing} must lie in [0, 1)")
+
+    def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the mean loss of logits (B, K) and labels (B,) or class probabilities (B, K)."""
+        logits = logits.float()
+        if self.name == "cross_entropy":
+            return F.cross_entropy(logits, target, label_smoothing=self.label_smoothing)
+        classes = logits.shape[1]
+        if target.ndim == 1:
+            target = F.one_hot(target, classes)
+        smooth = target * (1 - self.label_smoothing) + self.label_smoothing / classes
+        return F.binary_cross_entropy_with_logits(logits, smooth.to(logits.dtype))
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """Mixup and CutMix; a batch gets one of those that are on, with equal chance.
+
+    Attributes:
+        mixup: alpha of mixup, 0 for off.
+        cutmix: alpha of CutMix, 0 for off.
+        probability: share of the batches that are mixed.
+    """
+
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    probability: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.mixup < 0 or self.cutmix < 0 or not 0 <= self.probability <= 1:
+            raise UserError(f"mixing: alphas must not be negative and probability lie in [0, 1], not {self}")
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is ever mixed."""
+        return self.probability > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+    def __call__(self, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Mix images (B, C, H, W); labels (B,) become probabilities (B, K) if the batch is mixed."""
+        if not self.on or torch.rand(()) >= self.probability:
+            return images, labels
+        kinds: list[v2.Transform] = []
+        if self.mixup:
+            kinds.append(v2.MixUp(alpha=self.mixup, num_classes=classes))
+        if self.cutmix:
+            kinds.append(v2.CutMix(alpha=self.cutmix, num_classes=classes))
+        kind = kinds[int(torch.randint(len(kinds), ()))]
+        mixed, target = kind(images, labels)
+        return mixed, target
