@@ -8,8 +8,9 @@ from dataclasses import field, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
 import pytorch_lightning as pl
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic.dataclasses import dataclass
+from typing_extensions import TypedDict
 
 from senet.data import AugmentConfig, CifarConfig, DigitsConfig, FolderConfig, SyntheticConfig
 from senet.errors import UserError, did_you_mean
@@ -20,6 +21,27 @@ from senet.training.schedules import AnySchedule
 
 _CLOSED = ConfigDict(extra="forbid")
 AnyData = Annotated[DigitsConfig | FolderConfig | CifarConfig | SyntheticConfig, Field(discriminator="name")]
+
+
+@with_config(extra="allow")
+class TrainerSettings(TypedDict, total=False):
+    """Arguments of Lightning's Trainer; the types of the usual ones are checked before anything starts."""
+
+    max_epochs: int
+    max_steps: int
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: int
+    precision: str
+    accumulate_grad_batches: int
+    gradient_clip_val: float | None
+    sync_batchnorm: bool
+    deterministic: bool | str
+    limit_train_batches: int | float
+    limit_val_batches: int | float
+    overfit_batches: int
+    check_val_every_n_epoch: int
+    log_every_n_steps: int
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -118,7 +140,7 @@ class RunConfig:
     schedule: AnySchedule
     loss: LossConfig
     ema: EmaConfig
-    trainer: dict[str, Any]
+    trainer: TrainerSettings
     logger: LoggerConfig
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     channels_last: bool = True
@@ -147,7 +169,7 @@ class EvalConfig:
         trainer: arguments of Lightning's Trainer.
     """
 
-    trainer: dict[str, Any]
+    trainer: TrainerSettings
     run: str | None = None
     ckpt: str | None = None
     which: str = "best"

@@ -3,6 +3,7 @@
 The only file that knows Hydra. ``train.py`` and ``eval.py`` are Hydra's entry points around it.
 """
 
+import functools
 import os
 import re
 import sys
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -37,7 +40,7 @@ def register_models() -> None:
     """Make every network of the zoo a choice of the config group ``model``, its options as keys."""
     store = ConfigStore.instance()
     for name in model_names():
-        options = {key: value for key, value in builder_options(name).items() if key != "dropout" or value}
+        options = builder_options(name)
         se = SEConfig().to_dict() if is_se(name) else None
         store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")
 
@@ -63,59 +66,37 @@ def _fail(message: str) -> None:
 def explain(error: BaseException) -> str:
     """Return Hydra's message as one line that names the nearest valid key or choice."""
     text = str(error).strip()
-    first = text.splitlines()[0] if text else type(error).__name__
     key = re.search(r"Could not override '([^']+)'", text)
     if key:
-        return f"there is no key {key.group(1)}{did_you_mean(key.group(1), _known_keys())}"
-    choice = re.search(r"Could not find '([^'/]+)/([^']+)'", text) or re.search(
-        r"In '.*': Could not find '(.+)/(.+)'", text
-    )
+        name = key.group(1)
+        if name.startswith("se."):
+            return f"{name}: this network has no SE block; choose an SE network with model=se_NAME"
+        return f"there is no key {name}{did_you_mean(name, _known_keys())}"
+    choice = re.search(r"Could not find '(.+)/([^/']+)'", text)
     if choice:
         group, name = choice.groups()
-        return f"{group}={name}: there is no such choice{did_you_mean(name, _known_choices(group))}"
-    return first
-
-
-def _loader() -> Any:
-    from hydra.core.global_hydra import GlobalHydra
-
-    hydra = GlobalHydra.instance().hydra
-    assert hydra is not None
-    return hydra.config_loader
-
-
-def _known_choices(group: str) -> list[str]:
-    names: list[str] = _loader().get_group_options(group)
-    return names
+        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
+        return f"{group}={name}: there is no such choice{did_you_mean(name, options)}"
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _known_keys() -> list[str]:
-    """Return every dotted key of the default configuration and every config group."""
-    loader = _loader()
-    config = loader.load_configuration(_entry_name(), [], run_mode=_run_mode())
-    keys: list[str] = [str(group) for group in loader.list_groups("")]
+    """Return every config group and every dotted key of what the user chose, for hints."""
+    script = Path(sys.argv[0]).resolve()
+    with initialize_config_dir(str(script.parent / "configs"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        groups = set(loader.list_groups(""))
+        chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups]
+        config = OmegaConf.to_container(compose(script.stem, overrides=chosen))
+    keys = [str(group) for group in groups]
 
-    def walk(node: Mapping[Any, Any], prefix: str) -> None:
-        for key, value in node.items():
-            if prefix or key != "hydra":
-                keys.append(f"{prefix}{key}")
-                if isinstance(value, Mapping):
-                    walk(value, f"{prefix}{key}.")
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items() if isinstance(node, Mapping) else ():
+            keys.append(f"{prefix}{key}")
+            walk(value, f"{prefix}{key}.")
 
-    values = OmegaConf.to_container(config)
-    assert isinstance(values, dict)
-    walk(values, "")
+    walk(config, "")
     return keys
-
-
-def _entry_name() -> str:
-    return Path(sys.argv[0]).stem
-
-
-def _run_mode() -> Any:
-    from hydra.types import RunMode
-
-    return RunMode.RUN
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -130,6 +111,20 @@ def overrides() -> list[str]:
     return list(HydraConfig.get().overrides.task)
 
 
+def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """End a job's mistakes here: Hydra would add lines of its own."""
+
+    @functools.wraps(job)
+    def wrapped(config: DictConfig) -> None:
+        try:
+            job(config)
+        except UserError as error:
+            _fail(str(error))
+
+    return wrapped
+
+
+@_in_one_line
 def train(config: DictConfig) -> None:
     """Start, or with ``resume=RUN_DIR`` continue, one training run."""
     values = plain(config)
@@ -140,6 +135,7 @@ def train(config: DictConfig) -> None:
     _start("train", run, values)
 
 
+@_in_one_line
 def evaluate(config: DictConfig) -> None:
     """Start one evaluation."""
     values = plain(config)
