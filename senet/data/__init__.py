@@ -1,4 +1,7 @@
-"""Images in: data sets, preprocessing, augmentation, and the order in which samples come."""
+"""Images in: data sets, preprocessing, augmentation, and the order in which samples come.
+
+``senet.data.module.ImageData``, the Lightning DataModule, is not imported here: it takes seconds to import.
+"""
 
 from senet.data.augment import AugmentConfig
 from senet.data.config import (
@@ -10,7 +13,6 @@ from senet.data.config import (
     SyntheticConfig,
 )
 from senet.data.datasets import Batch
-from senet.data.module import ImageData
 from senet.data.preprocessing import Preprocessing
 from senet.data.streams import stream, stream_seed
 
@@ -22,7 +24,6 @@ __all__ = [
     "DataConfig",
     "DigitsConfig",
     "FolderConfig",
-    "ImageData",
     "Preprocessing",
     "SyntheticConfig",
     "stream",

@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import RandomResizedCrop, v2
 
 from senet.data.preprocessing import Preprocessing, resize_exact
 from senet.data.streams import stream
@@ -54,8 +53,11 @@ class ImageAugmentation:
     """Augment one decoded image: uint8 (C, H, W) -> uint8 (C, size, size). Draws from torch's generator."""
 
     def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
+        from torchvision.transforms import RandomResizedCrop, v2  # seconds to import
+
         self.config = config
         self.preprocessing = preprocessing
+        self.random_box = RandomResizedCrop.get_params
         colour: list[torch.nn.Module] = []
         if config.colour_jitter:
             strength = config.colour_jitter
@@ -80,9 +82,7 @@ class ImageAugmentation:
     def _crop(self, image: Tensor) -> Tensor:
         size, config = self.preprocessing.size, self.config
         if config.crop == "random_resized":
-            top, left, height, width = RandomResizedCrop.get_params(
-                image, list(config.scale), list(config.ratio)
-            )
+            top, left, height, width = self.random_box(image, list(config.scale), list(config.ratio))
             crop = image[:, top : top + height, left : left + width]
             return resize_exact(crop, size, size, self.preprocessing.interpolation)
         image = self.preprocessing.evaluate(image)

@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import center_crop, pil_to_tensor
 
 from senet.errors import UserError
 
@@ -68,8 +68,7 @@ class Preprocessing:
         """Resize and centre-crop one uint8 image (C, H, W) -> (C, size, size)."""
         if self.resize is not None:
             image = resize_short_side(image, self.resize, self.interpolation)
-        cropped: Tensor = center_crop(image, [self.size, self.size])
-        return cropped
+        return centre_crop(image, self.size)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) into normalised float32 on the same device."""
@@ -84,8 +83,20 @@ class Preprocessing:
 
 def decode(image: Image.Image, colour: str) -> Tensor:
     """Return a PIL image as uint8 (C, H, W) in the given colour mode."""
-    pixels: Tensor = pil_to_tensor(image.convert(colour))
-    return pixels
+    pixels = torch.from_numpy(np.array(image.convert(colour)))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+
+
+def centre_crop(image: Tensor, size: int) -> Tensor:
+    """Cut the central ``size`` x ``size`` of (C, H, W), zero-padded where the image is smaller."""
+    height, width = image.shape[-2:]
+    if height < size or width < size:
+        down, right = max(0, size - height), max(0, size - width)
+        image = F.pad(image, [right // 2, right - right // 2, down // 2, down - down // 2])
+        height, width = image.shape[-2:]
+    # Half a pixel is rounded to even, as torchvision rounds it.
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[:, top : top + size, left : left + size]
 
 
 def resize_exact(image: Tensor, height: int, width: int, interpolation: Interpolation) -> Tensor:

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import field, fields, is_dataclass
 from typing import Annotated, Any, get_args, get_type_hints
 
-import pytorch_lightning as pl
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
@@ -39,6 +38,8 @@ class TrainerSettings(TypedDict, total=False):
     deterministic: bool | str
     limit_train_batches: int | float
     limit_val_batches: int | float
+    strategy: str
+    gradient_clip_algorithm: str | None
     overfit_batches: int
     check_val_every_n_epoch: int
     log_every_n_steps: int
@@ -190,7 +191,6 @@ class EvalConfig:
                 raise UserError(f'{key}="{value}"{did_you_mean(value, valid)}')
 
 
-TRAINER_KEYS = set(inspect.signature(pl.Trainer.__init__).parameters) - {"self"}
 # Ours to decide: the run directory, its loggers and its callbacks hold together.
 TRAINER_OURS = {
     "logger",
@@ -205,13 +205,15 @@ TRAINER_OURS |= {"enable_progress_bar", "enable_model_summary", "use_distributed
 
 def check_trainer(trainer: Mapping[str, Any]) -> None:
     """Refuse keys that Lightning's Trainer does not have, or that the run decides itself."""
-    for key in trainer:
+    for key in trainer.keys() - TrainerSettings.__annotations__.keys():
+        from pytorch_lightning import Trainer  # seconds to import, and seldom needed here
+
+        valid = set(inspect.signature(Trainer.__init__).parameters) - TRAINER_OURS - {"self"}
         if key in TRAINER_OURS:
             raise UserError(f"trainer.{key} is decided by the run; there is nothing to set")
-        if key not in TRAINER_KEYS:
+        if key not in valid:
             raise UserError(
-                f"trainer.{key}: Lightning's Trainer has no such argument"
-                f"{did_you_mean(key, TRAINER_KEYS - TRAINER_OURS)}"
+                f"trainer.{key}: Lightning's Trainer has no such argument{did_you_mean(key, valid)}"
             )
 
 

@@ -29,8 +29,7 @@ from senet.training import launch
 from senet.training.config import EvalConfig, RunConfig, config_hash, validate
 from senet.training.console import say, setup_console
 from senet.training.environment import describe_environment
-from senet.training.jobs import MISUSED, OK, run_job
-from senet.training.rundir import RunDir, write_atomically
+from senet.training.rundir import RunDir, checkpoint_path, write_atomically
 
 RESUMABLE = ("trainer.", "data.root", "data.workers", "checkpoint.")
 """What may change when a run is resumed; everything else would make it another run."""
@@ -60,7 +59,7 @@ def command_line(main: Callable[[], None]) -> None:
 
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(MISUSED)
+    sys.exit(launch.MISUSED)
 
 
 def explain(error: BaseException) -> str:
@@ -220,11 +219,9 @@ def _resume(path: Path) -> RunDir:
 
 
 def _new_evaluation(values: dict[str, Any]) -> RunDir:
-    from senet.training.evaluate import checkpoint_path
-
     config: EvalConfig = validate(EvalConfig, values)
     launch.process_count(config.trainer)
-    checkpoint = checkpoint_path(config).resolve()
+    checkpoint = checkpoint_path(config.run, config.ckpt, config.which).resolve()
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint}: there is no such checkpoint")
     home = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
@@ -246,8 +243,10 @@ def _start(task: str, run: RunDir, values: dict[str, Any]) -> None:
     if processes > 1 and not launch.under_torchrun():
         status = launch.start_ranks(task, run.path, processes)
     else:
+        from senet.training.jobs import run_job  # seconds to import
+
         status = run_job(task, run, values)
-    if status == OK or launch.rank() != 0:
+    if status == launch.OK or launch.rank() != 0:
         sys.exit(status) if status else None
         return
     record = run.record()
@@ -257,6 +256,6 @@ def _start(task: str, run: RunDir, values: dict[str, Any]) -> None:
         run.update(status="failed", error=f"a process ended with status {status}")
     if run.record()["error"]:
         print(f"error: {run.record()['error']}", file=sys.stderr)
-        if not resumed and not any(run.checkpoints.iterdir()) and status == MISUSED:
+        if not resumed and not any(run.checkpoints.iterdir()) and status == launch.MISUSED:
             run.discard()
     sys.exit(status)

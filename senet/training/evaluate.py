@@ -8,14 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from senet.data import AnyDataConfig, ImageData, Preprocessing
+from senet.data import AnyDataConfig, Preprocessing
+from senet.data.module import ImageData
 from senet.errors import UserError
 from senet.models import Network, create_model
 from senet.nn import SEConfig
 from senet.training.config import AnyData, EvalConfig, validate
 from senet.training.console import say
 from senet.training.evaluation import EvaluationModule
-from senet.training.rundir import RunDir, write_json
+from senet.training.rundir import RunDir, checkpoint_path, write_json
 from senet.training.trainer import build_trainer
 
 KEY_PREFIX = {"raw": "model.", "ema": "ema.module."}
@@ -74,14 +75,6 @@ def load_network(checkpoint: Mapping[str, Any], weights: str) -> tuple[Network, 
     return network.eval(), which
 
 
-def checkpoint_path(config: EvalConfig) -> Path:
-    """Return the file an evaluation is about."""
-    if config.ckpt is not None:
-        return Path(config.ckpt)
-    assert config.run is not None
-    return RunDir.open(Path(config.run)).checkpoints / f"{config.which}.ckpt"
-
-
 def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:
     """Return the data to evaluate on, with the checkpoint's preprocessing and class names."""
     stored: AnyDataConfig | None = config.data
@@ -108,7 +101,7 @@ def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:
 def evaluate(run: RunDir, values: Mapping[str, Any]) -> None:
     """Evaluate as ``values`` (an ``EvalConfig``) says; write ``evaluation.json`` and the predictions to ``run``."""
     config = validate(EvalConfig, values)
-    path = checkpoint_path(config)
+    path = checkpoint_path(config.run, config.ckpt, config.which)
     checkpoint = load_checkpoint(path)
     network, weights = load_network(checkpoint, config.weights)
     data = build_data(config, checkpoint["senet"])

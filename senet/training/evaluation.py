@@ -8,7 +8,8 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
-from senet.data import Batch, ImageData
+from senet.data import Batch
+from senet.data.module import ImageData
 from senet.nn.batchnorm import average_running_statistics
 from senet.training.metrics import EvalSums, Predictions
 from senet.training.rundir import RunDir, write_atomically

@@ -12,9 +12,8 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from senet.errors import UserError
 from senet.training import launch
 from senet.training.console import log_to_file
+from senet.training.launch import FAILED, MISUSED, OK
 from senet.training.rundir import RunDir
-
-OK, FAILED, MISUSED = 0, 1, 2
 
 
 def run_job(task: str, run: RunDir, config: Mapping[str, Any]) -> int:

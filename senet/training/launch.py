@@ -21,6 +21,9 @@ from senet.errors import UserError
 from senet.training.config import config_hash
 from senet.training.console import say
 
+OK, FAILED, MISUSED = 0, 1, 2
+"""Exit statuses: success, a failure, a mistake of the user's."""
+
 
 def accelerator(trainer: Mapping[str, Any]) -> str:
     """Return "cpu", "gpu" or what else the trainer section asks for, "auto" resolved.

@@ -7,7 +7,8 @@ import torch
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
 
-from senet.data import Batch, ImageData, stream_seed
+from senet.data import Batch, stream_seed
+from senet.data.module import ImageData
 from senet.models import Network
 from senet.training.config import RunConfig
 from senet.training.evaluation import EvaluationModule

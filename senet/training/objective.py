@@ -6,7 +6,6 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms import v2
 
 from senet.errors import UserError
 
@@ -61,6 +60,8 @@ class MixConfig:
         """Mix images (B, C, H, W); labels (B,) become probabilities (B, K) if the batch is mixed."""
         if not self.on or torch.rand(()) >= self.probability:
             return images, labels
+        from torchvision.transforms import v2  # seconds to import
+
         kinds: list[v2.Transform] = []
         if self.mixup:
             kinds.append(v2.MixUp(alpha=self.mixup, num_classes=classes))

@@ -9,7 +9,8 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.loggers import Logger
 
 from senet.analysis.curves import draw_curves
-from senet.data import ImageData, stream_seed
+from senet.data import stream_seed
+from senet.data.module import ImageData
 from senet.models import Network, count_macs, count_parameters, create_model
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport
 from senet.training.callbacks.progress import readable

@@ -117,3 +117,11 @@ class RunDir:
             os.replace(temporary, link)
         except OSError:  # a file system without links: the run's path is printed all the same
             temporary.unlink(missing_ok=True)
+
+
+def checkpoint_path(run: str | None, ckpt: str | None, which: str) -> Path:
+    """Return the file ``ckpt``, or the ``which`` ("best", "last") checkpoint of the run directory ``run``."""
+    if ckpt is not None:
+        return Path(ckpt)
+    assert run is not None
+    return RunDir.open(Path(run)).checkpoints / f"{which}.ckpt"

@@ -6,7 +6,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from senet.data import Batch, ImageData
+from senet.data import Batch
+from senet.data.module import ImageData
 from senet.errors import UserError
 
 
