@@ -87,7 +87,8 @@ def cifar_resnet(
         return block, width
 
     stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-    return Network(stem, stages(_depth(depth, 2, "a CIFAR ResNet"), 16, make), Head(64, num_classes))
+    depths = _depth(depth, 2, "a CIFAR ResNet")
+    return Network(stem, stages(depths, 16, make), Head(64, num_classes), input_size=32)
 
 
 def preact_resnet(
@@ -107,4 +108,5 @@ def preact_resnet(
     depths = _depth(depth, 3 if bottleneck else 2, "a pre-activation ResNet")
     last = 64 * expansion
     final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
-    return Network(conv(in_channels, 16, 3), stages(depths, 16, make), Head(last, num_classes), final)
+    stem = conv(in_channels, 16, 3)
+    return Network(stem, stages(depths, 16, make), Head(last, num_classes), final, input_size=32)
