@@ -35,7 +35,10 @@ class PreActivationBlock(nn.Module):
     ) -> None:
         super().__init__()
         if se is not None and se.placement == "conv3x3" and not bottleneck:
-            raise UserError("se.placement=conv3x3 needs bottleneck blocks; preact_resnet110 has basic ones")
+            raise UserError(
+                "se.placement=conv3x3 (SE_3x3, Table 15) stands after the 3x3 convolution of a bottleneck; "
+                "this network has basic blocks: use a bottleneck network such as se_preact_resnet164"
+            )
         out = width * 4 if bottleneck else width
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         channels = (in_channels, *[width] * (len(kernels) - 1), out)

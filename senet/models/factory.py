@@ -5,19 +5,36 @@ from collections.abc import Callable
 from functools import partial
 
 from senet.errors import UserError, did_you_mean
+from senet.models.bn_inception import bn_inception
 from senet.models.cifar import cifar_resnet, preact_resnet
+from senet.models.inception_resnet_v2 import inception_resnet_v2
+from senet.models.inception_v3 import inception_v3
+from senet.models.mobilenet import mobilenet
 from senet.models.network import Network
 from senet.models.resnet import resnet
 from senet.models.resnext import resnext
 from senet.models.senet154 import senet154
+from senet.models.shake_shake import shake_even29, shake_shake26
+from senet.models.shufflenet import shufflenet
+from senet.models.vgg import vgg16_bn
+from senet.models.wrn import wrn
 from senet.nn import SEConfig
 
 BUILDERS: dict[str, Callable[..., Network]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 34, 50, 101, 152)},
     **{f"resnext{depth}_32x4d": partial(resnext, depth) for depth in (50, 101)},
     "senet154_plain": senet154,
+    "vgg16_bn": vgg16_bn,
+    "bn_inception": bn_inception,
+    "inception_v3": inception_v3,
+    "inception_resnet_v2": inception_resnet_v2,
+    "mobilenet": mobilenet,
+    "shufflenet": shufflenet,
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
     **{f"preact_resnet{depth}": partial(preact_resnet, depth) for depth in (110, 164)},
+    "wrn16_8": wrn,
+    "shake_shake26_2x96d": shake_shake26,
+    "shake_even29_2x4x64d": shake_even29,
 }
 """Every trunk by the name of its plain twin."""
 
@@ -69,7 +86,8 @@ def create_model(
     Args:
         name: one of ``model_names()``. ``se_resnet50`` and ``resnet50`` come from the same builder.
         se: SE configuration for an ``se_`` name, by default ``SEConfig()``; refused for a plain name.
-        num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10.
+        num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10, for Shake-Even
+            100.
         in_channels: channels of the image.
         options: the family's own options, e.g. ``stride_on`` of the ResNets.
 
