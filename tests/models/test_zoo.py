@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.models import Network, create_model, is_se, model_names, plain_twin
+from senet.models import Network, create_model, is_se, model_names, plain_twin, se_twin
 from senet.models.bn_inception import StridePool
-from senet.models.factory import BUILDERS, se_twin
+from senet.models.factory import BUILDERS
 from senet.models.inception_resnet_v2 import ResidualInception
 from senet.models.shake_shake import Shake, TwoPathShortcut
 from senet.models.vgg import VGGHead
