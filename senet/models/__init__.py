@@ -1,6 +1,6 @@
 """The networks of the paper, each with its plain twin from the same builder."""
 
-from senet.models.factory import create_model, is_se, model_names, plain_twin
+from senet.models.factory import create_model, is_se, model_names, plain_twin, se_twin
 from senet.models.network import Network, count_macs, count_parameters
 
 __all__ = [
@@ -11,4 +11,5 @@ __all__ = [
     "is_se",
     "model_names",
     "plain_twin",
+    "se_twin",
 ]

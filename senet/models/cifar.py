@@ -35,7 +35,10 @@ class PreActivationBlock(nn.Module):
     ) -> None:
         super().__init__()
         if se is not None and se.placement == "conv3x3" and not bottleneck:
-            raise UserError("se.placement=conv3x3 needs bottleneck blocks; preact_resnet110 has basic ones")
+            raise UserError(
+                "se.placement=conv3x3 (SE_3x3, Table 15) stands after the 3x3 convolution of a bottleneck; "
+                "this network has basic blocks: use a bottleneck network such as se_preact_resnet164"
+            )
         out = width * 4 if bottleneck else width
         kernels = (1, 3, 1) if bottleneck else (3, 3)
         channels = (in_channels, *[width] * (len(kernels) - 1), out)
@@ -87,7 +90,8 @@ def cifar_resnet(
         return block, width
 
     stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-    return Network(stem, stages(_depth(depth, 2, "a CIFAR ResNet"), 16, make), Head(64, num_classes))
+    depths = _depth(depth, 2, "a CIFAR ResNet")
+    return Network(stem, stages(depths, 16, make), Head(64, num_classes), input_size=32)
 
 
 def preact_resnet(
@@ -107,4 +111,5 @@ def preact_resnet(
     depths = _depth(depth, 3 if bottleneck else 2, "a pre-activation ResNet")
     last = 64 * expansion
     final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
-    return Network(conv(in_channels, 16, 3), stages(depths, 16, make), Head(last, num_classes), final)
+    stem = conv(in_channels, 16, 3)
+    return Network(stem, stages(depths, 16, make), Head(last, num_classes), final, input_size=32)

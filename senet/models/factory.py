@@ -5,32 +5,65 @@ from collections.abc import Callable
 from functools import partial
 
 from senet.errors import UserError, did_you_mean
+from senet.models.bn_inception import bn_inception
 from senet.models.cifar import cifar_resnet, preact_resnet
+from senet.models.inception_resnet_v2 import inception_resnet_v2
+from senet.models.inception_v3 import inception_v3
+from senet.models.mobilenet import mobilenet
 from senet.models.network import Network
 from senet.models.resnet import resnet
+from senet.models.resnext import resnext
+from senet.models.senet154 import senet154
+from senet.models.shake_shake import shake_even29, shake_shake26
+from senet.models.shufflenet import shufflenet
+from senet.models.vgg import vgg16_bn
+from senet.models.wrn import wrn
 from senet.nn import SEConfig
 
 BUILDERS: dict[str, Callable[..., Network]] = {
     **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 34, 50, 101, 152)},
+    **{f"resnext{depth}_32x4d": partial(resnext, depth) for depth in (50, 101)},
+    "senet154_plain": senet154,
+    "vgg16_bn": vgg16_bn,
+    "bn_inception": bn_inception,
+    "inception_v3": inception_v3,
+    "inception_resnet_v2": inception_resnet_v2,
+    "mobilenet": mobilenet,
+    "shufflenet": shufflenet,
     **{f"resnet{depth}": partial(cifar_resnet, depth) for depth in (20, 32, 44, 56, 110)},
     **{f"preact_resnet{depth}": partial(preact_resnet, depth) for depth in (110, 164)},
+    "wrn16_8": wrn,
+    "shake_shake26_2x96d": shake_shake26,
+    "shake_even29_2x4x64d": shake_even29,
 }
-"""Every trunk by the name of its plain twin; ``se_`` in front of a name adds SE to the same trunk."""
+"""Every trunk by the name of its plain twin."""
+
+_SE_NAMES = {"senet154_plain": "senet154"}
+"""SE twins whose name is not ``se_`` and the trunk's."""
+
+
+def se_twin(name: str) -> str:
+    """Return the name of the trunk ``name`` with SE: ``se_resnet50``, but ``senet154`` for its own trunk."""
+    return _SE_NAMES.get(name, f"se_{name}")
+
+
+def _trunks() -> dict[str, str]:
+    return {se_twin(trunk): trunk for trunk in BUILDERS}
 
 
 def model_names() -> list[str]:
     """Return every name that ``create_model`` takes, each trunk followed by its SE twin."""
-    return [name for trunk in BUILDERS for name in (trunk, f"se_{trunk}")]
+    return [name for trunk in BUILDERS for name in (trunk, se_twin(trunk))]
 
 
 def plain_twin(name: str) -> str:
-    """Return the name of the same trunk without SE."""
-    return name.removeprefix("se_")
+    """Return the name of the same trunk without SE; the paper's ``senet154`` has ``senet154_plain``."""
+    return _trunks().get(name, name)
 
 
 def is_se(name: str) -> bool:
     """Whether ``name`` builds a network with SE blocks."""
-    return name.startswith("se_")
+    return name in _trunks()
 
 
 def builder_options(name: str) -> dict[str, object]:
@@ -53,7 +86,8 @@ def create_model(
     Args:
         name: one of ``model_names()``. ``se_resnet50`` and ``resnet50`` come from the same builder.
         se: SE configuration for an ``se_`` name, by default ``SEConfig()``; refused for a plain name.
-        num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10.
+        num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10, for Shake-Even
+            100.
         in_channels: channels of the image.
         options: the family's own options, e.g. ``stride_on`` of the ResNets.
 
@@ -67,7 +101,7 @@ def create_model(
         se = se or SEConfig()
     elif se is not None:
         raise UserError(
-            f"{name} is the plain twin and has no SE block: drop the se settings or use se_{name}"
+            f"{name} is the plain twin and has no SE block: drop the se settings or use {se_twin(name)}"
         )
     parameters = inspect.signature(builder).parameters
     if num_classes is None:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from senet.errors import UserError
 from senet.nn import SEConfig, SqueezeExcitation
+from senet.nn.config import Placement
 
 
 class Head(nn.Module):
@@ -27,28 +28,58 @@ class Network(nn.Module):
     """A convolutional classifier: stem -> stages -> final -> head.
 
     Args:
-        stem: everything before the first residual stage.
-        stages: stage number, as the paper counts (conv2_x is 2), to the stage.
+        stem: everything before the first stage.
+        stages: stage number, as the paper counts (conv2_x is 2), to the stage, whose children are its blocks.
         head: from the last map to the logits; has an ``fc``.
         final: what follows the last stage before pooling (BN and ReLU in pre-activation networks).
+        input_size: side in pixels of the images this network is meant for.
+        min_size: side in pixels of the smallest image that leaves a map of one pixel or more.
 
     Attributes:
         record: the arguments that rebuild this network, set by ``create_model`` and stored in checkpoints.
     """
 
     def __init__(
-        self, stem: nn.Module, stages: Mapping[int, nn.Module], head: Head, final: nn.Module | None = None
+        self,
+        stem: nn.Module,
+        stages: Mapping[int, nn.Module],
+        head: Head,
+        final: nn.Module | None = None,
+        *,
+        input_size: int = 224,
+        min_size: int = 1,
     ) -> None:
         super().__init__()
         self.stem = stem
         self.stages = nn.ModuleDict({str(number): stage for number, stage in stages.items()})
         self.final = final if final is not None else nn.Identity()
         self.head = head
+        self.input_size = input_size
+        self.min_size = min_size
         self.record: dict[str, object] = {}
+
+    def check_input(self, size: int) -> None:
+        """Refuse images whose shorter side has ``size`` pixels if the trunk cannot reduce them.
+
+        Raises:
+            UserError: if ``size`` is below ``min_size``.
+        """
+        if size < self.min_size:
+            raise UserError(
+                f"{self.record.get('name', 'this network')} needs images of {self.min_size} pixels or more a "
+                f"side, not {size}: use a larger image size (it is meant for {self.input_size})"
+            )
+
+    def _enter(self, x: Tensor) -> Tensor:
+        # Export, compile and FX see a symbolic size; a comparison would bind their graph to one size.
+        if isinstance(x, Tensor) and not torch.compiler.is_compiling():
+            self.check_input(min(x.shape[-2:]))
+        entered: Tensor = self.stem(x)
+        return entered
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """Return the map after the stem and after every stage, by name ("stem", "2", "3", ...)."""
-        maps = {"stem": self.stem(x)}
+        maps = {"stem": self._enter(x)}
         x = maps["stem"]
         for number, stage in self.stages.items():
             x = maps[number] = stage(x)
@@ -56,7 +87,7 @@ class Network(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last map (B, C, h, w), before pooling."""
-        x = self.stem(x)
+        x = self._enter(x)
         for stage in self.stages.values():
             x = stage(x)
         features: Tensor = self.final(x)
@@ -111,6 +142,17 @@ def check_stages(se: SEConfig | None, stage_channels: Mapping[int, int], name: s
             f"se.reduction={se.reduction} exceeds the widest SE stage of {name} ({widest} channels): every "
             f"excitation would have width 1, the same network as reduction={widest}"
         )
+
+
+def check_placement(se: SEConfig | None, allowed: tuple[Placement, ...], name: str, why: str) -> None:
+    """Refuse an SE placement that means nothing in network ``name``; ``why`` says what it lacks.
+
+    Raises:
+        UserError: for a placement outside ``allowed``.
+    """
+    if se is not None and se.placement not in allowed:
+        valid = " or ".join(allowed)
+        raise UserError(f"se.placement={se.placement} has no place in {name}, {why}: use {valid}")
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -25,6 +25,18 @@ def max_pool(kind: StemPool) -> nn.MaxPool2d:
     return nn.MaxPool2d(3, 2, ceil_mode=True) if kind == "ceil" else nn.MaxPool2d(3, 2, padding=1)
 
 
+def min_size(stem_pool: StemPool) -> int:
+    """Return the smallest image side: an unpadded 3x3 pool needs 2 pixels, hence an image of 3."""
+    return 3 if stem_pool == "ceil" else 1
+
+
+def stem(in_channels: int, pool: StemPool) -> nn.Sequential:
+    """Return the 7x7 convolution with stride 2 and the pool: (B, in, H, W) -> (B, 64, H / 4, W / 4)."""
+    return nn.Sequential(
+        conv(in_channels, 64, 7, stride=2), nn.BatchNorm2d(64), nn.ReLU(inplace=True), max_pool(pool)
+    )
+
+
 def stages(
     depths: tuple[int, ...], in_channels: int, make: Callable[[int, int, int, int], tuple[nn.Module, int]]
 ) -> dict[int, nn.Module]:
@@ -80,7 +92,6 @@ def resnet(
         out = width * expansion
         return Bottleneck(channels, width, out, stride=stride, stride_on=stride_on, se=stage_se), out
 
-    stem = nn.Sequential(
-        conv(in_channels, 64, 7, stride=2), nn.BatchNorm2d(64), nn.ReLU(inplace=True), max_pool(stem_pool)
-    )
-    return Network(stem, stages(BLOCKS[depth], 64, make), Head(512 * expansion, num_classes, dropout))
+    head = Head(512 * expansion, num_classes, dropout)
+    layers = stem(in_channels, stem_pool)
+    return Network(layers, stages(BLOCKS[depth], 64, make), head, min_size=min_size(stem_pool))

@@ -1,0 +1,82 @@
+"""(SE-)ShuffleNet 1x with three groups (Zhang et al., arXiv 1707.01083; with SE, paper Table 3)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet.models.network import Head, Network, check_stages
+from senet.nn import SEConfig, place
+from senet.nn.conv_unit import ConvUnit
+
+GROUPS = 3
+PLAN = {2: (240, 4), 3: (480, 8), 4: (960, 4)}
+"""Output channels and units by stage, as the ShuffleNet paper numbers them (Table 1)."""
+
+
+class ShuffleUnit(nn.Module):
+    """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1, SE, then merged with the shortcut.
+
+    With stride 1 the shortcut is added; with stride 2 it is average-pooled and concatenated, and the branch
+    supplies the channels it lacks. ReLU follows in both cases.
+    Shapes: (B, in, H, W) -> (B, out, H / stride, W / stride).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, first_groups: int, se: SEConfig | None
+    ) -> None:
+        super().__init__()
+        width = out_channels // 4
+        branch = out_channels - in_channels if stride == 2 else out_channels
+        self.stride = stride
+        self.se_pre = place(se, "pre", in_channels)
+        self.reduce = ConvUnit(in_channels, width, 1, groups=first_groups)
+        self.shuffle = nn.ChannelShuffle(GROUPS)
+        self.depthwise = ConvUnit(width, width, 3, stride, groups=width, relu=False)
+        self.se_3x3 = place(se, "conv3x3", width)
+        self.expand = ConvUnit(width, branch, 1, groups=GROUPS, relu=False)
+        self.se_standard = place(se, "standard", branch)
+        self.se_identity = place(se, "identity", in_channels)
+        self.se_post = place(se, "post", out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the unit's output."""
+        branch = self.shuffle(self.reduce(self.se_pre(x)))
+        branch = self.se_standard(self.expand(self.se_3x3(self.depthwise(branch))))
+        if self.stride == 2:
+            shortcut = self.se_identity(F.avg_pool2d(x, 3, 2, 1))
+            merged = torch.cat([shortcut, branch], dim=1)
+        else:
+            merged = self.se_identity(x) + branch
+        gated: Tensor = self.se_post(F.relu(merged, inplace=True))
+        return gated
+
+
+def shufflenet(
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.0
+) -> Network:
+    """Build (SE-)ShuffleNet 1x (g=3) with 1.87M parameters, 2.48M with SE.
+
+    Stages 2, 3, 4 (4, 8 and 4 units) and bottlenecks of a quarter of a unit's output are the authors'. The
+    SE paper does not say where SE stands; on the branch before the addition or concatenation fits its 2.4M.
+    The branch of the first unit has 240 - 24 = 216 channels, whose excitation has 216 // 16 = 13.
+
+    Args:
+        se: SE configuration, or None for the plain twin.
+        num_classes: outputs of the classifier.
+        in_channels: channels of the image.
+        dropout: before the classifier.
+    """
+    check_stages(se, {stage: channels for stage, (channels, _) in PLAN.items()}, "ShuffleNet")
+    stem = nn.Sequential(ConvUnit(in_channels, 24, 3, 2), nn.MaxPool2d(3, 2, 1))
+    channels = 24
+    stages: dict[int, nn.Module] = {}
+    for stage, (out, depth) in PLAN.items():
+        units = nn.Sequential()
+        for index in range(depth):
+            # The 24 channels of the stem are too few for a grouped convolution.
+            first_groups = 1 if channels == 24 else GROUPS
+            stage_se = se.in_stage(stage) if se else None
+            units.append(ShuffleUnit(channels, out, 2 if index == 0 else 1, first_groups, stage_se))
+            channels = out
+        stages[stage] = units
+    return Network(stem, stages, Head(channels, num_classes, dropout))
