@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 log = logging.getLogger("senet")
@@ -32,7 +34,8 @@ def setup_console(rank: int = 0) -> None:
     os.environ.setdefault("GLOG_minloglevel", "2")
 
 
-def log_to_file(path: Path) -> None:
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
     """Append our messages and the libraries', with times, to the run's log."""
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -40,6 +43,12 @@ def log_to_file(path: Path) -> None:
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        root.removeHandler(handler)
+        handler.close()
 
 
 def say(message: str) -> None:

@@ -105,11 +105,6 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in values.items() if key != "hydra"}
 
 
-def overrides() -> list[str]:
-    """Return what the user typed."""
-    return list(HydraConfig.get().overrides.task)
-
-
 def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """End a job's mistakes here: Hydra would add lines of its own."""
 
@@ -130,7 +125,8 @@ def train(config: DictConfig) -> None:
     resume = values.pop("resume", None)
     if launch.under_torchrun():
         launch.join_group(values["trainer"])
-    run, values = _on_rank_zero(lambda: _resume(Path(resume)) if resume else _new_run(values))
+    typed = list(HydraConfig.get().overrides.task)
+    run, values = _on_rank_zero(lambda: resume_run(Path(resume), typed) if resume else new_run(values, typed))
     _start("train", run, values)
 
 
@@ -140,7 +136,8 @@ def evaluate(config: DictConfig) -> None:
     values = plain(config)
     if launch.under_torchrun():
         launch.join_group(values["trainer"])
-    run, values = _on_rank_zero(lambda: _new_evaluation(values))
+    typed = list(HydraConfig.get().overrides.task)
+    run, values = _on_rank_zero(lambda: new_evaluation(values, typed))
     _start("eval", run, values)
 
 
@@ -161,16 +158,21 @@ def _on_rank_zero(make: Callable[[], RunDir]) -> tuple[RunDir, dict[str, Any]]:
     return RunDir(box[0]), box[1]
 
 
-def _new_run(values: dict[str, Any]) -> RunDir:
+def new_run(values: Mapping[str, Any], typed: list[str]) -> RunDir:
+    """Check a composed configuration and make its run directory; ``typed`` are the user's overrides.
+
+    Raises:
+        UserError: for anything that can be seen to be wrong before training; nothing is left behind.
+    """
     config: RunConfig = validate(RunConfig, values)
     launch.process_count(config.trainer)
     _check_model(config)
     record = {
         "task": "train",
-        "title": _title(config.name),
+        "title": _title(config.name, typed),
         "seed": config.seed,
         "config_hash": config_hash(values),
-        "overrides": overrides(),
+        "overrides": typed,
         "status": "starting",
         "environment": describe_environment(),
     }
@@ -183,21 +185,23 @@ def _check_model(config: RunConfig) -> None:
     """Build the network without memory, so that a mistake in its keys costs no time and leaves no trace."""
     options = {key: value for key, value in config.model.items() if key != "name"}
     with torch.device("meta"):
-        create_model(config.model["name"], se=config.se, **options)
+        network = create_model(config.model["name"], se=config.se, **options)
+    network.check_input(config.data.preprocessing.size)
 
 
-def _title(name: str) -> str:
+def _title(name: str, typed: list[str]) -> str:
     """Return the run's name followed by what the user typed, for people who read lists of runs."""
-    return " ".join([name, *(o for o in overrides() if not o.startswith(("runs_dir=", "logger", "name=")))])
+    return " ".join([name, *(o for o in typed if not o.startswith(("runs_dir=", "logger", "name=")))])
 
 
-def _resume(path: Path) -> RunDir:
+def resume_run(path: Path, typed: list[str]) -> RunDir:
+    """Open a run directory to continue it, with the few changes that leave it the same run."""
     run = RunDir.open(path.resolve())
     if run.is_running():
         raise UserError(f"{path} is still running (process {run.record()['pid']})")
     config = OmegaConf.create(run.config())
     changes = []
-    for override in OverridesParser.create().parse_overrides(overrides()):
+    for override in OverridesParser.create().parse_overrides(typed):
         key = override.key_or_group
         if key == "resume":
             continue
@@ -218,7 +222,8 @@ def _resume(path: Path) -> RunDir:
     return run
 
 
-def _new_evaluation(values: dict[str, Any]) -> RunDir:
+def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> RunDir:
+    """Check a composed evaluation and make its directory beside the checkpoint."""
     config: EvalConfig = validate(EvalConfig, values)
     launch.process_count(config.trainer)
     checkpoint = checkpoint_path(config.run, config.ckpt, config.which).resolve()
@@ -229,7 +234,7 @@ def _new_evaluation(values: dict[str, Any]) -> RunDir:
     record = {
         "task": "eval",
         "title": "evaluation",
-        "overrides": overrides(),
+        "overrides": typed,
         "status": "starting",
         "environment": describe_environment(),
     }

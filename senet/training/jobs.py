@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
@@ -25,16 +26,24 @@ def run_job(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
     from senet.training.run import train
 
     tasks: dict[str, Callable[[RunDir, Mapping[str, Any]], None]] = {"train": train, "eval": evaluate}
-    if launch.rank() == 0:
-        log_to_file(run.log_file)
-        run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None)
+    if launch.rank() != 0:
+        return _guarded(tasks[task], run, config)
+    run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None)
+    with log_to_file(run.log_file):
+        return _guarded(tasks[task], run, config)
+
+
+def _guarded(
+    task: Callable[[RunDir, Mapping[str, Any]], None], run: RunDir, config: Mapping[str, Any]
+) -> int:
+    """Run a task and turn however it ends into a record and an exit status."""
     stop = launch.StopRequest()
     try:
         if launch.under_torchrun():
             if not dist.is_initialized():
                 launch.join_group(config["trainer"])
             launch.agree(config)
-        tasks[task](run, config)
+        task(run, config)
     except (SIGTERMException, KeyboardInterrupt):
         status = 128 + (stop.signal or signal.SIGTERM)
         _record(run, status="interrupted")
@@ -42,6 +51,9 @@ def run_job(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
     except UserError as error:
         _record(run, status="failed", error=str(error), any_rank=True)
         return MISUSED
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        _record(run, status="failed", error=f"out of memory: lower data.batch_size ({error})", any_rank=True)
+        return FAILED
     except Exception as error:
         with run.log_file.open("a") as file:
             file.write(f"rank {launch.rank()}\n{traceback.format_exc()}")
