@@ -84,6 +84,7 @@ class TrainLoader(_Batches):
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch = 0
         self.consumed = 0
+        self.repeat = 0  # if set: every epoch is the first so many batches of epoch 0
         self._batches_before = 0  # batches of this epoch that were yielded before the resume
         self._consumed_before = 0
         super().__init__(dataset, workers, pin_memory)
@@ -106,11 +107,12 @@ class TrainLoader(_Batches):
 
     def __len__(self) -> int:
         """Batches of the current epoch, those before a resume included, as Lightning counts them."""
-        return self._batches_before + (len(self.dataset) - self._consumed_before) // self.global_batch
+        batches = self._batches_before + (len(self.dataset) - self._consumed_before) // self.global_batch
+        return min(batches, self.repeat) if self.repeat else batches
 
     def keys(self) -> Iterator[list[Key]]:
         """Yield this rank's share of each remaining global batch."""
-        order = epoch_order(len(self.dataset), self.seed, self.epoch)
+        order = epoch_order(len(self.dataset), self.seed, 0 if self.repeat else self.epoch)
         epoch, size = self.epoch, self.global_batch
         for start in range(self.consumed, len(order) - size + 1, size):
             share = order[start + self.rank : start + size : self.world_size]

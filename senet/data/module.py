@@ -60,7 +60,8 @@ class ImageData(LightningDataModule):
                 self._augment_batch = BatchAugmentation(augment, len(self.train.dataset), seed)
         self.val = self._build("val", None, classes)
         self.classes = self.val.classes
-        self._train_loader: TrainLoader | None = None
+        self.overfit_batches = 0
+        """Train on the first so many batches of the first epoch's order, again and again; 0 for all."""
 
     def _build(self, split: str, augment: AugmentConfig | None, classes: list[str] | None) -> Split:
         train = split == "train"
@@ -126,6 +127,7 @@ class ImageData(LightningDataModule):
         """Return the (one) training loader of this rank."""
         assert self.train is not None
         loader = TrainLoader(self.train.dataset, self.config.batch_size, seed=self.seed, **self._placement())
+        loader.repeat = self.overfit_batches
         if len(loader) == 0:
             raise UserError(
                 f"{self.train_size} training images do not fill one global batch of {loader.global_batch}: "

@@ -66,7 +66,8 @@ class EvaluationModule(LightningModule):
             figures = sums.compute()
             count = int(figures.pop("count"))
             columns = predictions.gather()
-            if self.trainer.limit_val_batches == 1.0:
+            limit = self.trainer.limit_val_batches  # 1.0 is everything, 1 is one batch
+            if isinstance(limit, float) and limit == 1.0:
                 distinct = len(set(columns["ids"].tolist()))
                 assert count == distinct == self.data.val_size, (count, distinct, self.data.val_size)
             results |= {f"{PREFIX[name]}/{key}": value for key, value in figures.items()}

@@ -5,6 +5,7 @@ port, watches the ranks, and ends all of them when one fails. Under ``torchrun``
 rank 0's configuration is broadcast to the others.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -134,6 +135,9 @@ def start_ranks(task: str, directory: Path, processes: int) -> int:
         local_addr="127.0.0.1",
     )
     command = ["-m", "senet.training.worker", task, str(directory)]
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):  # the failing rank has said why, in its own words
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:

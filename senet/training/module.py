@@ -35,11 +35,12 @@ class ClassificationModule(EvaluationModule):
         self.ema: ModelEmaV3 | None = None
         if config.ema.decay is not None:
             self.ema = ModelEmaV3(network, decay=config.ema.decay, use_warmup=config.ema.warmup)
-            self.ema.requires_grad_(False)
+            # Lightning sets every module to eval mode for validation, and takes one that is so before for a slip.
+            self.ema.train().requires_grad_(False)
         self.samples_seen = 0
         self.val_losses: list[float] = []
         self.best: dict[str, float] = {}
-        self._last_step = -1
+        self._stepped = False
         self._train_sums = torch.zeros(3, dtype=torch.float64)  # loss, top-1 hits, images of this epoch
 
     # Set-up -----------------------------------------------------------------------------------------------
@@ -98,21 +99,27 @@ class ClassificationModule(EvaluationModule):
         hits = (logits.detach().argmax(1) == batch.labels).sum()
         count = torch.tensor(len(batch.labels), device=loss.device)
         self._train_sums += torch.stack([loss.detach() * len(batch.labels), hits, count])
+        # Here and not in on_train_batch_end, which Lightning calls after the callbacks that save checkpoints.
+        self.samples_seen += len(batch.labels) * self.trainer.world_size
         return loss
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Count the samples; average the weights and log once per optimiser step."""
-        self.samples_seen += len(batch.labels) * self.trainer.world_size
-        step = self.trainer.global_step
-        if step == self._last_step:  # accumulating
-            return
-        self._last_step = step
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Take the step, then average the weights."""
+        super().optimizer_step(*args, **kwargs)
+        self._stepped = True
         if self.ema is not None:
-            self.ema.update(self.model, step=step)
-        if step % self.config.trainer.get("log_every_n_steps", 50) == 0 and self.trainer.is_global_zero:
-            row = {"epoch": self.current_epoch, "samples": self.samples_seen, **self._step_figures(outputs)}
-            for logger in self.loggers:
-                logger.log_metrics(row, step=step)
+            self.ema.update(self.model, step=self.trainer.global_step + 1)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log a row every ``trainer.log_every_n_steps`` optimiser steps."""
+        step = self.trainer.global_step
+        every = self.config.trainer.get("log_every_n_steps", 50)
+        stepped, self._stepped = self._stepped, False  # no batch of an accumulated step but the last steps
+        if not stepped or step % every or not self.trainer.is_global_zero:
+            return
+        row = {"epoch": self.current_epoch, "samples": self.samples_seen, **self._step_figures(outputs)}
+        for logger in self.loggers:
+            logger.log_metrics(row, step=step)
 
     def _step_figures(self, outputs: Any) -> dict[str, float]:
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
@@ -163,7 +170,6 @@ class ClassificationModule(EvaluationModule):
             "best": dict(self.best),
             "results": dict(self.results),
             "selected_by": "ema" if self.ema is not None else "raw",
-            "last_step": self._last_step,
             "train_sums": self._train_sums.tolist(),
         }
 
@@ -174,5 +180,4 @@ class ClassificationModule(EvaluationModule):
         self.val_losses = list(stored["val_losses"])
         self.best = dict(stored["best"])
         self.results = dict(stored["results"])
-        self._last_step = stored["last_step"]
         self._train_sums = torch.tensor(stored["train_sums"], dtype=torch.float64)

@@ -40,6 +40,7 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     """Train the run that ``values`` describes, from its last checkpoint if there is one."""
     config = validate(RunConfig, values)
     data = ImageData(config.data, config.augment, config.seed)
+    data.overfit_batches = config.trainer.get("overfit_batches", 0)
     network = build_network(config, data)
     module = ClassificationModule(network, config, data, values)
     loggers = build_loggers(config.logger, run, values)

@@ -27,12 +27,15 @@ def build_trainer(settings: Mapping[str, Any], directory: Path, **ours: Any) -> 
     """Return Lightning's Trainer for this rank; ``ours`` are the arguments the run decides."""
     arguments = dict(settings)
     arguments["accelerator"] = launch.accelerator(settings)
+    # Step rows and the repeated batch are ours (module.py, data/loader.py); Lightning only warns about them.
+    arguments["log_every_n_steps"] = 1
+    arguments.pop("overfit_batches", None)
     if launch.process_count(settings) * int(settings.get("num_nodes") or 1) > 1:
         if arguments.get("strategy", "auto") in ("auto", "ddp"):
             # Buffers are averaged before each evaluation; broadcasting them in every forward pass would hang
             # where ranks evaluate unequal numbers of batches.
             arguments["strategy"] = DDPStrategy(broadcast_buffers=False, gradient_as_bucket_view=True)
-        if arguments.get("sync_batchnorm"):
+        if arguments.pop("sync_batchnorm", False):
             ours["plugins"] = [_SyncBatchNorm()]
     return Trainer(
         **arguments,

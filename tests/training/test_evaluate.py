@@ -1,0 +1,95 @@
+"""eval.py confirms what training measured, and refuses what would not be comparable."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet import UserError, create_model
+from senet.training.config import EvalConfig, validate
+from senet.training.entry import RunDir, new_evaluation
+from senet.training.evaluate import build_data, load_checkpoint, load_network
+
+FOLDER = ("data=imagefolder", "data.preprocessing.size=32", "data.preprocessing.resize=36", "data.batch_size=4",
+          "trainer.max_epochs=2", "data.workers=0", "ema.decay=0.5")  # fmt: skip
+
+
+@pytest.fixture
+def run(train, image_tree: Path) -> Path:
+    return train(*FOLDER, f"data.root={image_tree}")
+
+
+def test_identical_figures(run: Path, evaluate):
+    summary = json.loads((run / "summary.json").read_text())
+    for weights, prefix in (("raw", "val"), ("ema", "val_ema")):
+        result = evaluate(f"run={run}", "which=last", f"weights={weights}")
+        assert result["count"] == 6
+        for key in ("top1", "top5", "loss"):
+            assert result[key] == pytest.approx(summary["last"][f"{prefix}/{key}"], abs=1e-6)
+        ours = (result["directory"] / "predictions" / "eval_raw.csv").read_text().splitlines()
+        theirs = (run / "predictions" / f"last_{weights}.csv").read_text().splitlines()
+        assert [line.split(",")[:5] for line in ours] == [line.split(",")[:5] for line in theirs]
+    assert evaluate(f"ckpt={run}/checkpoints/best.ckpt")["top1"] == summary["best"]["val_ema/top1"]
+
+
+def test_preprocessing_is_the_checkpoints(run: Path, image_tree: Path, evaluate):
+    other = (
+        "data=imagefolder",
+        f"data.root={image_tree}",
+        "data.preprocessing.size=8",
+        "data.preprocessing.mean=[0,0,0]",
+    )
+    stored, overridden = evaluate(f"run={run}"), evaluate(f"run={run}", *other)
+    assert overridden["preprocessing"] == stored["preprocessing"]
+    assert overridden["loss"] == pytest.approx(stored["loss"])
+    larger = evaluate(f"run={run}", "size=64")["preprocessing"]
+    assert (larger["size"], larger["resize"]) == (64, 72)
+
+
+def test_checkpoints_hold_plain_values_only(run: Path):
+    for path in (run / "checkpoints").iterdir():
+        record = torch.load(path, weights_only=True)["senet"]
+        assert json.loads(json.dumps(record)) == record
+        assert record["se_widths"]["SE_2_1"] == [16, 1]
+        assert record["classes"] == ["cat", "dog"]
+        network, _ = load_network(load_checkpoint(path), "raw")
+        assert network.record["se"]["reduction"] == 16
+
+
+def test_refusals(run: Path, image_tree: Path, tmp_path: Path, compose, monkeypatch):
+    def check(*overrides: str) -> None:
+        new_evaluation(compose(*overrides, name="eval"), [])
+
+    with pytest.raises(UserError, match="one of the two"):
+        check()
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        check("ckpt=/nonexistent.ckpt")
+    with pytest.raises(UserError, match='did you mean "best"'):
+        check(f"run={run}", "which=bst")
+    other = tmp_path / "other.ckpt"
+    torch.save({"weights": torch.zeros(1)}, other)
+    with pytest.raises(UserError, match="not written by senet"):
+        load_checkpoint(other)
+    other.write_bytes(b"garbage")
+    with pytest.raises(UserError, match="cannot be read"):
+        load_checkpoint(other)
+    record = load_checkpoint(run / "checkpoints" / "last.ckpt")["senet"]
+    digits = compose(f"run={run}", "data=digits", name="eval")
+    with pytest.raises(UserError, match="colour must be RGB|other classes"):
+        build_data(validate(EvalConfig, digits), record)
+
+
+def test_weights_without_an_average(train):
+    run = train("debug=one_batch")
+    with pytest.raises(UserError, match="no averaged weights"):
+        load_network(load_checkpoint(RunDir(run).checkpoints / "last.ckpt"), "ema")
+
+
+def test_rebuilt_network_gives_the_same_logits(run: Path):
+    checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")
+    network, _ = load_network(checkpoint, "raw")
+    again = create_model("se_resnet20", num_classes=2).eval()
+    again.load_state_dict(network.state_dict(), strict=True)
+    x = torch.randn(2, 3, 32, 32)
+    assert torch.equal(network(x), again(x))

@@ -1,0 +1,175 @@
+"""Several processes: the same training as one, exact evaluation, one configuration, no orphans."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet.training.evaluate import load_checkpoint
+
+ROOT = Path(__file__).parents[2]
+TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=320", "data.val_images=13",
+        "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", "augment.pad=1")  # fmt: skip
+
+
+def only_run(runs: Path) -> Path:
+    (path,) = [p for p in runs.iterdir() if not p.is_symlink()]
+    return path
+
+
+def test_two_ranks_of_16_equal_one_process_of_32(command, train, tmp_path: Path):
+    """Ten steps with SyncBN: the same losses and weights; 13 validation images count 13."""
+    ten = (*TINY, "trainer.max_epochs=1", "trainer.sync_batchnorm=true", "optimizer.lr=0.01")
+    one = train(*ten, "data.batch_size=32")
+    result = command(
+        "train.py",
+        *ten,
+        "data.batch_size=16",
+        "trainer.devices=2",
+        f"runs_dir={tmp_path}/two",
+        "ema.decay=0.9",
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    two = only_run(tmp_path / "two")
+    for run in (one, two):
+        summary = json.loads((run / "summary.json").read_text())
+        assert summary["steps"] == 10
+        assert len((run / "predictions" / "last_raw.csv").read_text().splitlines()) == 13 + 1
+    losses = [
+        [float(line.split(",")[3]) for line in (run / "steps.csv").read_text().splitlines()[1:]]
+        for run in (one, two)
+    ]
+    # A rank logs the loss of its own half; the epoch's mean is over both.
+    means = [json.loads((run / "summary.json").read_text())["train_loss"] for run in (one, two)]
+    assert means[0] == pytest.approx(means[1], rel=1e-4)
+    assert len(losses[0]) == len(losses[1]) == 10
+    a, b = (load_checkpoint(run / "checkpoints" / "last.ckpt")["state_dict"] for run in (one, two))
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=2e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
+
+
+def test_under_torchrun_too(tmp_path: Path):
+    result = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--local-addr=127.0.0.1",
+            "--nproc-per-node=2",
+            "train.py",
+            *TINY,
+            "trainer.devices=2",
+            "debug=one_batch",
+            f"runs_dir={tmp_path}/runs",
+        ],  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("batch     64 = 32 images x 2 device(s)") == 1
+    assert json.loads((only_run(tmp_path / "runs") / "run.json").read_text())["status"] == "finished"
+
+
+def test_ranks_that_differ_refuse_to_train(free_port: int):
+    import torch.multiprocessing as mp
+
+    results = mp.Manager().list()
+    mp.spawn(_disagree, args=(free_port, results), nprocs=2)
+    assert len(results) == 2
+    assert all("would not train the same" in text and "rank 1" in text for text in results)
+
+
+def _disagree(rank: int, port: int, results: list) -> None:
+    import torch.distributed as dist
+
+    from senet import UserError
+    from senet.training.launch import agree
+
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    try:
+        agree({"seed": 0, "optimizer": {"lr": 0.1 + rank}})
+    except UserError as error:
+        results.append(str(error))
+    dist.destroy_process_group()
+
+
+def _start(tmp_path: Path, *overrides: str) -> tuple[subprocess.Popen, Path]:
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "train.py",
+            *TINY,
+            "trainer.max_epochs=500",
+            "data.batch_size=32",
+            f"runs_dir={tmp_path}/runs",
+            *overrides,
+        ],  # fmt: skip
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list((tmp_path / "runs").glob("2*/checkpoints/last.ckpt"))
+        if found:
+            return process, found[0].parents[1]
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(process.communicate())
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_interrupt_saves_and_resume_continues(devices: int, tmp_path: Path, command):
+    process, run = _start(tmp_path, f"trainer.devices={devices}")
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=90)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "continue with: train.py resume=" in output
+    record = json.loads((run / "run.json").read_text())
+    assert record["status"] == "interrupted"
+    checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")
+    reached = checkpoint["epoch"] + 2
+    result = command(
+        "train.py", f"resume={run}", f"trainer.max_epochs={reached}", f"trainer.devices={devices}"
+    )
+    assert result.returncode == 0, result.stderr
+    steps = [int(line.split(",")[0]) for line in (run / "steps.csv").read_text().splitlines()[1:]]
+    assert steps == list(range(1, reached * (10 // devices) + 1))
+
+
+def test_no_orphans_when_the_launcher_is_killed(tmp_path: Path):
+    process, _ = _start(tmp_path, "trainer.devices=2")
+    group = os.getpgid(process.pid)
+    children = [int(p) for p in subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)],
+                capture_output=True, text=True).stdout.split()]  # fmt: skip
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+    deadline = time.monotonic() + 20
+    while any(_alive(pid) for pid in children) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not [pid for pid in children if _alive(pid)], group
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -1,0 +1,175 @@
+"""A run from start to end, in this process: what its directory holds, resume, averages, guards."""
+
+import csv
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet.training.callbacks import FiniteLossGuard
+from senet.training.entry import RunDir, resume_run
+from senet.training.evaluate import load_checkpoint, load_network
+
+QUICK = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.val_images=39",
+         "data.batch_size=16", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "augment.pad=1")  # fmt: skip
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+
+
+def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [key for key in a if not torch.equal(a[key], b[key])]
+    assert not different
+
+
+def test_directory_holds_everything(train):
+    run = train(*QUICK, "ema.decay=0.9")
+    record, summary = RunDir(run).record(), json.loads((run / "summary.json").read_text())
+    assert record["status"] == "finished"
+    assert record["environment"]["packages"]["torch"] == version("torch")
+    assert record["overrides"] == [*QUICK, "ema.decay=0.9"]
+    assert summary["config_hash"] == record["config_hash"]
+    assert summary["parameters"] == sum(
+        v.numel() for k, v in weights(run).items()
+        if k.startswith("model.") and "running" not in k and "num_batches" not in k
+    )  # fmt: skip
+    assert summary["se_widths"]["SE_4_3"] == [64, 4]
+    assert summary["samples_seen"] == 2 * 96
+    table = rows(run / "metrics.csv")
+    assert [r["epoch"] for r in table] == ["0", "1"]
+    assert summary["last"]["val/top1"] == pytest.approx(float(table[-1]["val/top1"]))
+    assert summary["best"]["val_ema/top1"] == pytest.approx(max(float(r["val_ema/top1"]) for r in table))
+    assert [r["step"] for r in rows(run / "steps.csv")] == ["2", "4", "6", "8", "10", "12"]
+    for name in ("last_raw", "last_ema", "best_raw", "best_ema"):
+        predictions = rows(run / "predictions" / f"{name}.csv")
+        assert [int(r["id"]) for r in predictions] == list(range(39))
+    last = rows(run / "predictions" / "last_raw.csv")
+    share = 100 * sum(int(r["correct"]) for r in last) / 39
+    assert share == pytest.approx(summary["last"]["val/top1"])
+    assert (run / "curves.png").stat().st_size > 10_000
+    assert "epoch   2/2" in (run / "log.txt").read_text()
+    assert (run.parent / "latest").resolve() == run
+    assert not list(run.rglob("*.tmp"))
+
+
+def test_two_runs_never_share_a_directory(train):
+    first, second = train(*QUICK, "debug=one_batch"), train(*QUICK, "debug=one_batch")
+    assert first != second
+    assert_equal(weights(first), weights(second))  # the seed decides everything
+
+
+def test_last_epoch_rate_is_the_schedules(train):
+    run = train(*QUICK, "recipe=cifar", "data.batch_size=16", "trainer.max_epochs=4", "augment.pad=1")
+    rates = [float(r["lr"]) for r in rows(run / "metrics.csv")]
+    # lr 0.1 at batch 128, so 0.0125 at 16; one epoch at a tenth, then divided at 1/2 and 3/4.
+    assert rates == pytest.approx([0.00125, 0.0125, 0.00125, 0.000125])
+
+
+@pytest.mark.parametrize(
+    "options", [("ema.decay=0.9",), ("mixing.mixup=0.2", "trainer.accumulate_grad_batches=2")]
+)
+def test_killed_in_mid_epoch_and_resumed_is_bit_exact(train, monkeypatch, options):
+    whole = train(*QUICK, *options, "checkpoint.every_n_steps=2")
+    original = FiniteLossGuard.on_train_batch_end
+
+    def crash(self, trainer, module, outputs, batch, batch_idx):
+        original(self, trainer, module, outputs, batch, batch_idx)
+        if trainer.current_epoch == 1 and batch_idx == 4:
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(FiniteLossGuard, "on_train_batch_end", crash)
+    broken = train(*QUICK, *options, "checkpoint.every_n_steps=2", expect=1)
+    record = RunDir(broken).record()
+    assert record["status"] == "failed"
+    assert "power cut" in record["error"]
+    assert not (broken / "summary.json").exists()
+    monkeypatch.undo()
+    assert train(resume=broken) == broken
+    assert_equal(weights(whole), weights(broken))
+    for name in ("metrics.csv", "steps.csv"):
+        assert rows(whole / name) == rows(broken / name)
+    ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (whole, broken))
+    for key in ("best", "last", "train_loss", "samples_seen", "steps"):
+        assert ours[key] == theirs[key]
+
+
+def test_finished_run_can_be_extended_but_not_changed(train):
+    from senet import UserError
+
+    run = train(*QUICK, "schedule=step")
+    train("trainer.max_epochs=3", resume=run)
+    assert len(rows(run / "metrics.csv")) == 3
+    with pytest.raises(UserError, match="continues the run as it was"):
+        resume_run(run, ["optimizer.lr=3"])
+    with pytest.raises(UserError, match="is not a run directory"):
+        resume_run(run / "nothing", [])
+
+
+def test_running_run_is_not_resumed(train):
+    import os
+
+    from senet import UserError
+
+    run = train(*QUICK, "debug=one_batch")
+    RunDir(run).update(status="running", pid=os.getppid())
+    with pytest.raises(UserError, match="still running"):
+        resume_run(run, [])
+
+
+def test_average_equals_its_definition(train, monkeypatch):
+    """Raw weights after every step, averaged here, give the stored average."""
+    history = []
+    original = FiniteLossGuard.on_train_batch_end
+
+    def record(self, trainer, module, outputs, batch, batch_idx):
+        original(self, trainer, module, outputs, batch, batch_idx)
+        history.append(module.model.head.fc.weight.detach().double().clone())
+
+    monkeypatch.setattr(FiniteLossGuard, "on_train_batch_end", record)
+    run = train(*QUICK, "ema.decay=0.8", "ema.warmup=false")
+    average = history[0]
+    for value in history[1:]:
+        average = 0.8 * average + 0.2 * value
+    stored = weights(run)
+    torch.testing.assert_close(stored["ema.module.head.fc.weight"].double(), average, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(stored["model.head.fc.weight"].double(), history[-1])
+    checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert load_network(checkpoint, "auto")[1] == "ema"
+    for which, prefix in (("raw", "model."), ("ema", "ema.module.")):
+        network, _ = load_network(checkpoint, which)
+        assert torch.equal(network.head.fc.weight, stored[f"{prefix}head.fc.weight"])
+
+
+def test_loss_that_is_not_finite_names_the_batch(train):
+    run = train(*QUICK, "optimizer.lr=1e18", "optimizer.lr_batch=null", "schedule.warmup_epochs=0", expect=2)
+    record = RunDir(run).record()
+    assert "the loss became" in record["error"]
+    assert "synthetic/" in record["error"]
+    assert not list((run / "checkpoints").iterdir())  # nothing from after the failure
+
+
+def test_overfitting_one_batch(train):
+    run = train(
+        *QUICK, "debug=overfit", "trainer.max_epochs=30", "optimizer.lr_batch=null", "optimizer.lr=0.05"
+    )
+    assert float(rows(run / "metrics.csv")[-1]["train/loss"]) < 0.1
+
+
+@pytest.mark.parametrize(
+    "options", [("compile=true",), ("trainer.precision=bf16-mixed",), ("channels_last=false",)]
+)
+def test_ways_to_run_keep_the_keys_and_the_learning(train, options):
+    plain = train(*QUICK)
+    other = train(*QUICK, *options)
+    assert weights(plain).keys() == weights(other).keys()
+    a, b = (float(rows(r / "metrics.csv")[-1]["train/loss"]) for r in (plain, other))
+    assert a == pytest.approx(b, rel=0.1)
