@@ -37,13 +37,20 @@ class FolderConfig(DataConfig):
 
     Attributes:
         root: the folder that holds ``train/`` and ``val/`` or ``test/``.
-        in_memory: decode everything once and keep it as uint8; for small images such as CIFAR's.
+        in_memory: decode everything once and keep it as uint8; ``None`` does so for images of up to 64 pixels
+            that need no resizing, such as CIFAR's.
         name: "imagefolder", or "imagenet" for the same with ImageNet's settings.
     """
 
     root: str = ""
-    in_memory: bool = False
+    in_memory: bool | None = None
     name: Literal["imagefolder", "imagenet"] = "imagefolder"
+
+    @property
+    def keeps_in_memory(self) -> bool:
+        """Whether the images are decoded once and kept."""
+        tiny = self.preprocessing.resize is None and self.preprocessing.size <= 64
+        return tiny if self.in_memory is None else self.in_memory
 
 
 @dataclass(frozen=True)

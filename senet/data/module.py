@@ -69,7 +69,7 @@ class ImageData(LightningDataModule):
         if isinstance(config, FolderConfig):
             if not config.root:
                 raise UserError("data.root is not set: name the folder that holds train/ and val/")
-            return self._folder(Path(config.root), split, augment, classes, config.in_memory)
+            return self._folder(Path(config.root), split, augment, classes, config.keeps_in_memory)
         if isinstance(config, CifarConfig) and (Path(config.root) / "train").is_dir():
             return self._folder(Path(config.root), split, augment, classes, in_memory=True)
         if isinstance(config, DigitsConfig):

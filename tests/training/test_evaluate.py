@@ -76,7 +76,7 @@ def test_refusals(run: Path, image_tree: Path, tmp_path: Path, compose, monkeypa
         load_checkpoint(other)
     record = load_checkpoint(run / "checkpoints" / "last.ckpt")["senet"]
     digits = compose(f"run={run}", "data=digits", name="eval")
-    with pytest.raises(UserError, match="colour must be RGB|other classes"):
+    with pytest.raises(UserError, match=r"colour must be RGB|other classes"):
         build_data(validate(EvalConfig, digits), record)
 
 

@@ -69,7 +69,7 @@ def test_under_torchrun_too(tmp_path: Path):
             "trainer.devices=2",
             "debug=one_batch",
             f"runs_dir={tmp_path}/runs",
-        ],  # fmt: skip
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -114,7 +114,7 @@ def _start(tmp_path: Path, *overrides: str) -> tuple[subprocess.Popen, Path]:
             "data.batch_size=32",
             f"runs_dir={tmp_path}/runs",
             *overrides,
-        ],  # fmt: skip
+        ],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
