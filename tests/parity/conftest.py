@@ -1,17 +1,15 @@
 """What "the same network" means: equal maps, logits, gradients and running statistics, in both directions."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from senet import weights
+from senet.weights import convert_from, convert_to, peer
 
-CONVERTERS = {
-    "timm": (weights.from_timm, weights.to_timm),
-    "torchvision": (weights.from_torchvision, weights.to_torchvision),
-}
 RESIDUAL_STAGES = {"2": "layer1", "3": "layer2", "4": "layer3", "5": "layer4"}
 
 
@@ -49,13 +47,17 @@ def assert_parity() -> Callable[..., None]:
     In float64: a hundred layers of batch statistics amplify rounding, and there is room for it there.
     """
 
-    def check(source: str, name: str, theirs: nn.Module, size: int = 40, maps=RESIDUAL_STAGES) -> None:
-        ours_from, theirs_from = CONVERTERS[source]
+    def check(
+        source: str, name: str, theirs: nn.Module, size: int = 40, maps=RESIDUAL_STAGES, **options
+    ) -> None:
+        ours_from = partial(convert_from, source, name=name)
+        theirs_from = partial(convert_to, source, name=name)
         randomise_norms(theirs)
         theirs.double()
         with torch.device("meta"):
-            ours = weights.peer(source, name).build(num_classes=10)
-        state = {key: value.clone() for key, value in ours_from(theirs.state_dict(), name).items()}
+            match = peer(source, name)
+            ours = replace(match, options={**match.options, **options}).build(num_classes=10)
+        state = {key: value.clone() for key, value in ours_from(theirs.state_dict()).items()}
         ours.load_state_dict(state, assign=True)
         seen: dict[str, Tensor] = {}
         for number, module in maps.items():
@@ -73,12 +75,12 @@ def assert_parity() -> Callable[..., None]:
         expected, logits = theirs.train()(images), ours.train()(images)
         torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-9)
         (logits.square().sum() + expected.square().sum()).backward()
-        assert_same(gradients(ours), ours_from(gradients(theirs), name), rtol=1e-8)
+        assert_same(gradients(ours), ours_from(gradients(theirs)), rtol=1e-8)
 
         with torch.no_grad():
             for parameter in ours.parameters():
                 parameter.mul_(1.01)
-            theirs.load_state_dict(theirs_from(ours.state_dict(), name))
+            theirs.load_state_dict(theirs_from(ours.state_dict()))
             torch.testing.assert_close(theirs.eval()(images), ours.eval()(images), rtol=1e-12, atol=1e-12)
 
     return check
