@@ -99,10 +99,17 @@ def _known_keys() -> list[str]:
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """Return a composed configuration as plain containers, everything resolved."""
+    """Return a composed configuration as plain containers, everything resolved.
+
+    ``recipe`` only holds the values that the optimiser and the schedule of its own choice refer to.
+    """
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items() if key != "hydra"}
+    for section in (values.get("optimizer", {}), values.get("schedule", {})):
+        given = values.get("recipe", {}).get(section.get("name"), {})
+        for key in given.keys() - section.keys():
+            raise UserError(f"recipe.{section['name']}.{key}: no such key{did_you_mean(key, section)}")
+    return {str(key): value for key, value in values.items() if key not in ("hydra", "recipe")}
 
 
 def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
