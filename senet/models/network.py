@@ -1,6 +1,7 @@
 """What every network of the zoo has in common: stem, numbered stages, head, and its SE blocks by name."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,11 @@ class Network(nn.Module):
 
     Attributes:
         record: the arguments that rebuild this network, set by ``create_model`` and stored in checkpoints.
+        frozen: parts that stay in evaluation mode, whatever ``train`` is told (``senet.weights.freeze``).
     """
+
+    record: dict[str, object]
+    frozen: tuple[nn.Module, ...]
 
     def __init__(
         self,
@@ -56,7 +61,23 @@ class Network(nn.Module):
         self.head = head
         self.input_size = input_size
         self.min_size = min_size
-        self.record: dict[str, object] = {}
+        self.record = {}
+        self.frozen = ()
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode, except for frozen parts: their BN keeps and uses its running statistics."""
+        super().train(mode)
+        for part in self.frozen:
+            part.eval()
+        return self
+
+    def stage_numbers(self) -> tuple[int, ...]:
+        """Return the numbers of the stages, in order."""
+        return tuple(int(number) for number in self.stages)
+
+    def parts_up_to(self, stage: int) -> tuple[nn.Module, ...]:
+        """Return the stem and the stages up to number ``stage``."""
+        return (self.stem, *(part for number, part in self.stages.items() if int(number) <= stage))
 
     def check_input(self, size: int) -> None:
         """Refuse images whose shorter side has ``size`` pixels if the trunk cannot reduce them.
