@@ -113,7 +113,8 @@ class RunConfig:
         seed: of every random stream.
         name: of the run, part of its directory's name.
         runs_dir: where run directories are made.
-        model: ``name`` and the options of ``create_model``.
+        model: ``name``, the options of ``create_model``, ``weights`` to start from (see ``senet.weights``), and
+            ``freeze``, the last stage that stands still.
         se: the SE blocks; ``None`` for a plain network.
         data: which images.
         augment: training augmentation.
@@ -151,6 +152,11 @@ class RunConfig:
         check_trainer(self.trainer)
         if self.model.get("name") is None:
             raise UserError("model.name is missing: choose a network with model=NAME")
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The options of ``create_model`` alone."""
+        return {k: v for k, v in self.model.items() if k not in ("name", "weights", "freeze")}
 
 
 @dataclass(frozen=True, config=_CLOSED)
