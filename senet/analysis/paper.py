@@ -26,6 +26,8 @@ from importlib.resources import files
 from typing import Any
 
 from senet.errors import UserError, did_you_mean
+from senet.models import is_se
+from senet.nn import SEConfig
 
 _NUMBERS = ("top1_err", "top5_err", "gmacs", "params_m", "ap50", "ap")
 
@@ -73,6 +75,16 @@ class PaperFigure:
     ap: float | None
     note: str
     printed: dict[str, str]
+
+    def se_config(self) -> SEConfig | None:
+        """Return the SE configuration that the row's network has, or ``None`` if it is plain."""
+        if not is_se(self.model):
+            return None
+        name, _, value = self.se.partition("=")
+        if name == "stages":
+            return SEConfig(stages=tuple(json.loads(value)))
+        values: dict[str, Any] = {name: int(value) if value.isdigit() else value} if name else {}
+        return SEConfig(**values)
 
 
 def _figure(row: dict[str, str]) -> PaperFigure:
