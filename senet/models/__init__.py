@@ -1,10 +1,13 @@
 """The networks of the paper, each with its plain twin from the same builder."""
 
+from senet.models.complexity import Cost, complexity, count_macs, count_parameters
 from senet.models.factory import create_model, is_se, model_names, plain_twin, se_twin
-from senet.models.network import Network, count_macs, count_parameters
+from senet.models.network import Network
 
 __all__ = [
+    "Cost",
     "Network",
+    "complexity",
     "count_macs",
     "count_parameters",
     "create_model",

@@ -75,6 +75,10 @@ class Network(nn.Module):
         """Return the numbers of the stages, in order."""
         return tuple(int(number) for number in self.stages)
 
+    def parts(self) -> dict[str, nn.Module]:
+        """Return the network's parts in order: "stem", the stages by number, "final", "head"."""
+        return {"stem": self.stem, **dict(self.stages.items()), "final": self.final, "head": self.head}
+
     def parts_up_to(self, stage: int) -> tuple[nn.Module, ...]:
         """Return the stem and the stages up to number ``stage``."""
         return (self.stem, *(part for number, part in self.stages.items() if int(number) <= stage))
@@ -174,26 +178,3 @@ def check_placement(se: SEConfig | None, allowed: tuple[Placement, ...], name: s
     if se is not None and se.placement not in allowed:
         valid = " or ".join(allowed)
         raise UserError(f"se.placement={se.placement} has no place in {name}, {why}: use {valid}")
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of learnable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-@torch.no_grad()
-def count_macs(network: Network, in_channels: int, size: int) -> int:
-    """Return the multiply-adds of one forward pass on one ``size`` x ``size`` image.
-
-    Counted by torch's FlopCounterMode (convolutions and matrix products; a FLOP count is twice this).
-    Pooling, BN, ReLU, scale and addition are not counted; the paper's figures seem to count some of them
-    (for SE-ResNet-50 3.87 against 3.86 here).
-    """
-    import copy
-
-    from torch.utils.flop_counter import FlopCounterMode
-
-    shadow = copy.deepcopy(network).to("meta").eval()
-    with FlopCounterMode(display=False) as counter:
-        shadow(torch.empty(1, in_channels, size, size, device="meta"))
-    return int(counter.get_total_flops()) // 2

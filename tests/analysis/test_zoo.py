@@ -1,0 +1,51 @@
+"""The table of the zoo: no row missing, and a note exactly where print is not met."""
+
+import pytest
+
+from senet import UserError, model_names
+from senet.analysis import zoo
+from senet.analysis.paper import paper_figures
+from senet.models import Cost
+
+
+def test_every_network_and_every_published_cost_has_a_row(monkeypatch):
+    monkeypatch.setattr(zoo, "count", lambda name, se: (224, {"total": Cost(parameters=1)}))
+    rows = zoo.zoo_rows()
+    names = [row.name for row in rows]
+    assert [name for name in names if " " not in name] == model_names()
+    assert len(set(names)) == len(names)
+    published = [f for f in paper_figures() if f.version == "v4" and f.model]
+    for field in ("params_m", "gmacs"):
+        printed = {(f.model, f.printed[field]) for f in published if field in f.printed}
+        shown = {(row.name.split(" ")[0], getattr(row, f"paper_{field}")) for row in rows}
+        assert printed <= shown
+
+
+def test_print_is_met_or_the_difference_explained():
+    published = {figure.model for figure in paper_figures() if figure.gmacs or figure.params_m}
+    rows = {row.name: row for row in zoo.zoo_rows(name for name in model_names() if name in published)}
+    assert {row.name for row in rows.values() if row.note} == set(zoo.NOTES)
+    for row in rows.values():
+        assert (row.params_met() and row.gmacs_met()) == (not row.note), row
+    met = {name for name, row in rows.items() if not row.note}
+    assert met >= {"resnet50", "se_resnet50", "se_vgg16_bn", "bn_inception", "mobilenet", "se_mobilenet"}
+    assert sum(name.startswith("se_resnet50 ") for name in met) == 9
+    # Differences are ours minus print.
+    values = {name: row.values() for name, row in rows.items()}
+    assert values["resnet50"]["params_difference_m"] == -0.043
+    assert values["inception_resnet_v2"]["gmacs_difference"] == pytest.approx(1.41, abs=0.01)
+    assert values["resnet101"]["paper_params_m"] is values["resnet101"]["params_difference_m"] is None
+
+
+def test_a_figure_off_by_one_digit_is_not_met():
+    row = zoo.ZooRow("x", 224, Cost(parameters=28_088_024, macs=3_866_007_552), "28.1", "3.87")
+    assert row.params_met()
+    assert row.gmacs_met()
+    assert not zoo.ZooRow("x", 224, row.cost, "28.2", "").params_met()
+    assert not zoo.ZooRow("x", 224, row.cost, "28.0", "").params_met()
+    assert not zoo.ZooRow("x", 224, row.cost, "", "3.86").gmacs_met()
+
+
+def test_a_network_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match='did you mean "se_resnet50'):
+        zoo.zoo_rows(["se_resnet500"])

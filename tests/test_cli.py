@@ -1,0 +1,71 @@
+"""The ``senet`` command."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from senet.cli import COMMANDS, main
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_help_lists_every_command_without_importing_torch():
+    code = (
+        "import sys\nfrom senet.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+    assert result.stdout.endswith("False\n")
+    for name, (_, text) in COMMANDS.items():
+        assert f"{name}" in result.stdout
+        assert text in result.stdout
+
+
+def test_the_console_script_is_this_command():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts["senet"] == "senet.cli:main"
+
+
+def test_mistakes_are_one_line_and_status_2(capsys):
+    assert main(["modles"]) == 2
+    assert capsys.readouterr().err == 'error: there is no command "modles"; did you mean "models"?\n'
+    assert main(["models", "se_resnet5"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "--format", "html"])
+    assert caught.value.code == 2
+
+
+def test_models_in_every_format(capsys):
+    def output(*words: str) -> str:
+        assert main(["models", "resnet101", "se_resnet20", *words]) == 0
+        return capsys.readouterr().out
+
+    rows = json.loads(output("--format=json"))
+    assert [row["model"] for row in rows] == ["resnet101", "se_resnet20"]
+    assert rows[0]["parameters"] == 44_549_160
+    assert rows[0]["paper_gmacs"] == 7.58
+    assert rows[1]["paper_gmacs"] is None
+    read = list(csv.DictReader(io.StringIO(output("--format=csv"))))
+    assert [row["macs"] for row in read] == [str(row["macs"]) for row in rows]
+    table = output()
+    assert "7.58  -0.010" in table
+    assert table.splitlines()[1].endswith("[1]")
+    assert "[1] the paper counts a little more" in table
+    markdown = output("--format=markdown").split("\n\n")[0].splitlines()
+    assert [line.count("|") for line in markdown] == [markdown[0].count("|")] * 4
+
+
+def test_models_by_stage(capsys):
+    assert main(["models", "se_resnet20", "--stages"]) == 0
+    out = capsys.readouterr().out
+    assert "stage 3" in out
+    assert "272,095" in out
