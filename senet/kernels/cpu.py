@@ -1,9 +1,8 @@
 """The map passes of the fused tail on a CPU, built from ATen's batch-norm kernels.
 
-Those kernels treat a single image as a batch of its own, so called per image they return and apply one number
-per (n, c) in a single pass with the right accumulation type. The alternative, broadcasting (N, C) factors over
-the batch, costs one pass and one temporary map per operation. A contiguous (NCHW) batch is one image of N*C
-channels and needs one call.
+Called on one image at a time, those kernels return and apply one number per (n, c), in a single pass and with
+the right accumulation type. Broadcasting (N, C) factors over the batch instead costs a pass and a temporary
+map per operation. A contiguous (NCHW) batch is one image of N*C channels and needs one call.
 """
 
 from collections.abc import Iterator
@@ -11,14 +10,14 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from senet.kernels.layout import Moments, is_channels_last
+from senet.kernels.layout import Moments, accumulation_dtype, is_channels_last
 
 
 def _images(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Yield views of one image each if the maps are channels_last, else one view with N*C channels."""
     n, c, h, w = maps[0].shape
     if is_channels_last(maps[0]):
-        yield from zip(*(m.split(1) for m in maps), strict=True)
+        yield from zip(*(torch.split(m, 1) for m in maps), strict=True)
     else:
         yield tuple(m.view(1, n * c, h, w) for m in maps)
 
@@ -49,7 +48,9 @@ def _apply(x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, out: Tensor) 
 def moments(x: Tensor) -> Moments:
     """Return mean and sum of squared deviations of every (n, c)."""
     n, c, h, w = x.shape
-    pairs = [torch.batch_norm_update_stats(image, None, None, 0.0) for (image,) in _images(x)]
+    # The kernel returns moments in the type of the running statistics it is given, and updates those.
+    unused = x.new_zeros(c if is_channels_last(x) else n * c, dtype=accumulation_dtype(x))
+    pairs = [torch.batch_norm_update_stats(image, unused, unused, 0.0) for (image,) in _images(x)]
     mean = torch.stack([mean for mean, _ in pairs]).view(n, 1, c)
     squares = torch.stack([variance for _, variance in pairs]).view(n, 1, c).mul_(h * w)
     return Moments(mean, squares, h * w, h * w)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Literal, Protocol, get_args
 
@@ -23,26 +24,27 @@ _CPU_MIN_PIXELS_PER_IMAGE = 2**16  # C * H * W; below, one ATen call per image c
 
 
 class Excitation(Protocol):
-    """``gate = sigmoid(fc2(relu(fc1(z))))``."""
+    """A module whose output is ``sigmoid(fc2(relu(fc1(z))))``."""
 
-    @property
-    def fc1(self) -> nn.Module:
-        """C -> C/r, a 1x1 convolution."""
+    fc1: nn.Conv2d
+    fc2: nn.Conv2d
 
-    @property
-    def fc2(self) -> nn.Module:
-        """C/r -> C, a 1x1 convolution."""
+    def modules(self) -> Iterator[nn.Module]:
+        """Yield the module itself and all its parts."""
+        ...
 
 
 class SEBlock(Protocol):
     """An SE block with average squeeze and sigmoid gate."""
 
     @property
-    def excitation(self) -> nn.Module:
-        """An ``Excitation``."""
+    def excitation(self) -> Excitation:
+        """What makes the gate of the squeezed descriptor."""
+        ...
 
     def gate(self, x: Tensor) -> Tensor:
         """Return ``excitation(mean_hw(x))``, (B, C, 1, 1)."""
+        ...
 
 
 def check_kernels(kernels: str) -> None:
@@ -69,9 +71,9 @@ def residual_tail(
         shortcut: (B, C, H, W), or None.
         bn: ``BatchNorm2d`` or ``SyncBatchNorm``, in the mode it is in.
         se: the SE block, or None.
-        kernels: "eager" composes the modules themselves, one operation after the other. "auto" takes the fused
-            operator wherever it supports the case and is faster (Triton on CUDA, ATen on a CPU), else eager,
-            and logs once why a GPU goes without. "triton" insists.
+        kernels: "eager" composes the modules themselves, one operation after the other. "auto" takes the
+            fused operator wherever it supports the case and is faster (Triton on CUDA, ATen on a CPU), else
+            eager, and logs once why a GPU goes without. "triton" insists.
 
     Raises:
         UserError: for kernels="triton" where the case is not supported.
@@ -83,6 +85,7 @@ def residual_tail(
         dtype = torch.promote_types(x.dtype, shortcut.dtype)
         x, shortcut = x.to(dtype), shortcut.to(dtype)
     batch_statistics = bn.training or bn.running_mean is None
+    y: Tensor
     y, mean, _, unbiased, *_ = fused(
         x,
         shortcut,
@@ -113,8 +116,8 @@ def _group(bn: nn.BatchNorm2d) -> str:
         return ""
     if not dist.is_available() or not dist.is_initialized():
         return ""
-    group = bn.process_group or dist.group.WORLD
-    return str(group.group_name) if dist.get_world_size(group) > 1 else ""
+    group: dist.ProcessGroup = bn.process_group or dist.distributed_c10d._get_default_group()
+    return str(group.group_name) if group.size() > 1 else ""
 
 
 @torch.no_grad()
@@ -154,6 +157,8 @@ def _unsupported(
     """Return why the fused operator does not take this case, or None."""
     if type(bn) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or not bn.affine:
         return f"BN is {bn}, not an affine BatchNorm2d or SyncBatchNorm"
+    if se is not None and not all(type(fc) is nn.Conv2d for fc in (se.excitation.fc1, se.excitation.fc2)):
+        return "a layer of the excitation is no plain Conv2d"
     if _is_hooked(bn) or (se is not None and _is_hooked(se.excitation)):
         return "a hook on BN or on the excitation wants to see what fusing never stores"
     if shortcut is not None and shortcut.shape != x.shape:
@@ -162,28 +167,34 @@ def _unsupported(
         return "a batch of less than two values per channel has no statistics"
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "an exported graph holds standard operators only"
-    return _unsupported_device(x, bn, kernels)
-
-
-def _unsupported_device(x: Tensor, bn: nn.BatchNorm2d, kernels: Kernels) -> str | None:
     if kernels == "triton" or x.is_cuda:
-        if not _HAS_TRITON:
-            return "Triton is not installed"
-        if not x.is_cuda and not _INTERPRETED:
-            return f"the maps are on {x.device}"
-        if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
-            return f"the maps are {x.dtype}"
-        return None
+        return _unsupported_by_triton(x)
+    return _not_worthwhile_on_cpu(x, bn, se)
+
+
+def _unsupported_by_triton(x: Tensor) -> str | None:
+    if not _HAS_TRITON:
+        return "Triton is not installed"
+    if not x.is_cuda and not _INTERPRETED:
+        return f"the maps are on the {x.device.type} device"
+    if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        return f"the maps are {x.dtype}"
+    return None
+
+
+def _not_worthwhile_on_cpu(x: Tensor, bn: nn.BatchNorm2d, se: SEBlock | None) -> str | None:
     if x.device.type != "cpu":
-        return f"the maps are on {x.device}"
+        return f"the maps are on the {x.device.type} device"
     if _group(bn):  # torch's own SyncBatchNorm refuses a CPU
         return None
     if torch.compiler.is_compiling():
         return "the compiler fuses the eager definition itself"
-    return "the maps are small" if x[0].numel() < _CPU_MIN_PIXELS_PER_IMAGE else None
+    if se is None or x[0].numel() < _CPU_MIN_PIXELS_PER_IMAGE:
+        return "the passes that fusing saves are few or small"
+    return None
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def _is_hooked(module: nn.Module | Excitation) -> bool:
     return any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         for m in module.modules()

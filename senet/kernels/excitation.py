@@ -29,7 +29,7 @@ def _affine(z: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def excite(z: Tensor, parameters: GateParameters) -> tuple[Tensor, Tensor]:
-    """Return the hidden layer ``relu(W1 z + b1)`` (N, C/r) and the gate ``sigmoid(W2 hidden + b2)`` (N, C)."""
+    """Return ``hidden = relu(W1 z + b1)``, (N, C/r), and the gate ``sigmoid(W2 hidden + b2)``, (N, C)."""
     with torch.autocast(z.device.type, enabled=False):
         weight1, weight2 = parameters.matrices(z.dtype)
         hidden = _affine(z, weight1, parameters.bias1).relu_()

@@ -14,6 +14,7 @@ u is never stored, and the mask is read off y, which the next convolution keeps 
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -29,11 +30,8 @@ Tensors8 = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 def _passes(backend: str) -> ModuleType:
-    if backend == "cpu":
-        return cpu
-    from senet.kernels import residual_tail as triton_passes  # Triton is there on some platforms only
-
-    return triton_passes
+    # Triton is there on some platforms only, so its module is imported when it is first asked for.
+    return cpu if backend == "cpu" else import_module("senet.kernels.residual_tail")
 
 
 def _values_per_channel(x: Tensor) -> int:
@@ -206,7 +204,7 @@ def _(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensors8) -> None:
     x, shortcut, weight, bias, running_mean, _, w1, b1, w2, b2, _, group, backend = inputs
-    y, mean, inv, unbiased, normalised, z, gate, hidden = output
+    y, mean, inv, _, normalised, z, gate, hidden = output
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(x, y, weight, bias, w1, w2, mean, inv, normalised, z, gate, hidden)
@@ -243,10 +241,10 @@ def _without_autocast(key: str, operator: Any) -> None:
         with torch._C._ExcludeDispatchKeyGuard(keys):
             return operator(*arguments)
 
-    _library.impl(operator._opoverload, call, key)
+    _library.impl(operator._opoverload, call, key)  # type: ignore[no-untyped-call]
 
 
-_library = torch.library.Library("senet", "FRAGMENT")
+_library = torch.library.Library("senet", "FRAGMENT")  # type: ignore[no-untyped-call]
 for _key in ("AutocastCPU", "AutocastCUDA"):
     for _operator in (residual_tail, residual_tail_backward):
         _without_autocast(_key, _operator)

@@ -1,9 +1,17 @@
 """Batch statistics over several processes (SyncBN): one collective forwards, one backwards."""
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import _resolve_process_group
+from torch.distributed import distributed_c10d
+
+
+def _resolve(group: str) -> dist.ProcessGroup:
+    # Operators take strings, not groups; torch's functional collectives resolve them in the same way.
+    resolve: Callable[[str], dist.ProcessGroup] = vars(distributed_c10d)["_resolve_process_group"]
+    return resolve(group)
 
 
 def gather_statistics(mean: Tensor, var: Tensor, count: int, group: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -12,7 +20,7 @@ def gather_statistics(mean: Tensor, var: Tensor, count: int, group: str) -> tupl
     Means and variances are combined around the common mean; sums of squares would lose digits where the mean
     is large. Ranks may hold different numbers of values.
     """
-    process_group = _resolve_process_group(group)
+    process_group = _resolve(group)
     mine = torch.cat((mean, var, mean.new_tensor([count])))
     ranks = mine.new_empty(dist.get_world_size(process_group), mine.numel())
     dist.all_gather_into_tensor(ranks, mine, group=process_group)
@@ -26,12 +34,12 @@ def gather_statistics(mean: Tensor, var: Tensor, count: int, group: str) -> tupl
 
 
 def mean_gradients(dweight: Tensor, dbias: Tensor, count: int, group: str) -> tuple[Tensor, Tensor]:
-    """Return BN's parameter gradients (C,), summed over all ranks and divided by all ranks' values per channel.
+    """Return BN's parameter gradients (C,) over all ranks, divided by all ranks' values per channel.
 
     This is what reaches x through the statistics. The parameters' own gradients stay each rank's own: the
     data-parallel wrapper averages those.
     """
     totals = torch.cat((dweight, dbias, dweight.new_tensor([count])))
-    dist.all_reduce(totals, group=_resolve_process_group(group))
+    dist.all_reduce(totals, group=_resolve(group))
     dweight, dbias = (totals[:-1] / totals[-1]).chunk(2)
     return dweight, dbias

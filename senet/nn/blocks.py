@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.kernels import Kernels, check_kernels, reference, residual_tail
+from senet.kernels import Kernels, check_kernels, reference
+from senet.kernels.dispatch import residual_tail
 from senet.nn.config import SEConfig
 from senet.nn.se import SqueezeExcitation, place
 
