@@ -9,6 +9,7 @@ from typing import Literal, Protocol, get_args
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import distributed_c10d
 
 from senet.errors import UserError, did_you_mean
 from senet.kernels import reference
@@ -20,7 +21,7 @@ logger = logging.getLogger("senet")
 _said: set[str] = set()
 _HAS_TRITON = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-_CPU_MIN_PIXELS_PER_IMAGE = 2**16  # C * H * W; below, one ATen call per image costs more than a pass saves
+_CPU_MIN_VALUES_PER_IMAGE = 2**16  # C * H * W; below, one ATen call per image costs more than a pass saves
 
 
 class Excitation(Protocol):
@@ -69,7 +70,7 @@ def residual_tail(
     Args:
         x: (B, C, H, W).
         shortcut: (B, C, H, W), or None.
-        bn: ``BatchNorm2d`` or ``SyncBatchNorm``, in the mode it is in.
+        bn: ``BatchNorm2d``, or a synchronised one, in the mode it is in.
         se: the SE block, or None.
         kernels: "eager" composes the modules themselves, one operation after the other. "auto" takes the
             fused operator wherever it supports the case and is faster (Triton on CUDA, ATen on a CPU), else
@@ -112,12 +113,15 @@ def _gate_parameters(se: SEBlock | None) -> tuple[Tensor | None, ...]:
 
 def _group(bn: nn.BatchNorm2d) -> str:
     """Return the name of the process group that shares batch statistics, "" for none."""
-    if not isinstance(bn, nn.SyncBatchNorm) or not bn.training:
+    if not bn.training or not _is_synchronised(bn) or not dist.is_available() or not dist.is_initialized():
         return ""
-    if not dist.is_available() or not dist.is_initialized():
-        return ""
-    group: dist.ProcessGroup = bn.process_group or dist.distributed_c10d._get_default_group()
+    group: dist.ProcessGroup = getattr(bn, "process_group", None) or distributed_c10d._get_default_group()
     return str(group.group_name) if group.size() > 1 else ""
+
+
+def _is_synchronised(bn: nn.BatchNorm2d) -> bool:
+    """Whether ``bn`` takes its statistics over all ranks: torch's class, or one that says ``across_ranks``."""
+    return isinstance(bn, nn.SyncBatchNorm) or bool(getattr(bn, "across_ranks", False))
 
 
 @torch.no_grad()
@@ -155,8 +159,8 @@ def _unsupported(
     x: Tensor, shortcut: Tensor | None, bn: nn.BatchNorm2d, se: SEBlock | None, kernels: Kernels
 ) -> str | None:
     """Return why the fused operator does not take this case, or None."""
-    if type(bn) not in (nn.BatchNorm2d, nn.SyncBatchNorm) or not bn.affine:
-        return f"BN is {bn}, not an affine BatchNorm2d or SyncBatchNorm"
+    if not (type(bn) is nn.BatchNorm2d or _is_synchronised(bn)) or not bn.affine:
+        return f"{bn} is not an affine BatchNorm2d, plain or synchronised"
     if se is not None and not all(type(fc) is nn.Conv2d for fc in (se.excitation.fc1, se.excitation.fc2)):
         return "a layer of the excitation is no plain Conv2d"
     if _is_hooked(bn) or (se is not None and _is_hooked(se.excitation)):
@@ -189,7 +193,7 @@ def _not_worthwhile_on_cpu(x: Tensor, bn: nn.BatchNorm2d, se: SEBlock | None) ->
         return None
     if torch.compiler.is_compiling():
         return "the compiler fuses the eager definition itself"
-    if se is None or x[0].numel() < _CPU_MIN_PIXELS_PER_IMAGE:
+    if se is None or x[0].numel() < _CPU_MIN_VALUES_PER_IMAGE:
         return "the passes that fusing saves are few or small"
     return None
 

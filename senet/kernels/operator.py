@@ -85,7 +85,7 @@ def residual_tail(
         mean, var, inv, unbiased = passes.combine(moments, eps)
         if group:
             mean, var, count = sync.gather_statistics(mean, var, _values_per_channel(x), group)
-            inv, unbiased = torch.rsqrt(var + eps), var * (count / (count - 1))
+            inv, unbiased = torch.rsqrt(var + eps), var * (count / (count - 1).clamp(min=1))
     else:
         mean, inv = running_mean.to(dtype, copy=True), torch.rsqrt(running_var.to(dtype) + eps)
         unbiased = inv.new_empty(0)

@@ -5,6 +5,10 @@ the two axes is contiguous. In the map kernels, program (i, j) owns slice ``i % 
 and the j-th block of channels. Arguments named as in ``senet.kernels.operator``; None is left out.
 """
 
+# Triton's own dialect: constants of the compilation are in capitals, and nothing is annotated with a Python type.
+# ruff: noqa: N803
+# mypy: ignore-errors
+
 import triton
 import triton.language as tl
 
