@@ -14,7 +14,8 @@ class _Tracer(fx.Tracer):
     """Tells which module's output goes where; a residual tail is one step."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, ResidualTail) or super().is_leaf_module(module, name)
+        step = isinstance(module, ResidualTail) or _is_batch_norm(module)
+        return step or super().is_leaf_module(module, name)
 
 
 def fold_batch_norms(model: nn.Module) -> nn.Module:
@@ -22,7 +23,7 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
     ``W' = W * weight * inv`` and ``b' = bias + (b - mean) * weight * inv`` per output channel, with
     ``inv = rsqrt(running_var + eps)``: the same numbers to rounding, one pass over every map less. The copy is
-    in eval mode, has the same class, and Identity where BN was.
+    in eval mode, has the same class, and an empty ``Sequential`` where BN was.
 
     The BN of a residual tail stays: the tail scales the map by the gate and adds the shortcut in one pass
     already, and BN's factors ride on those of the gate. Elsewhere only BN stays whose input something else
@@ -55,7 +56,7 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 def _rest(bn: nn.BatchNorm2d) -> nn.Module:
     """Return what ``bn`` does beyond batch normalisation."""
-    return nn.Identity() if type(bn) is nn.BatchNorm2d else nn.Sequential(bn.drop, bn.act)
+    return nn.Sequential(*bn.children())  # none, or timm's dropout and activation
 
 
 def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
