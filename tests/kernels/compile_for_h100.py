@@ -13,6 +13,11 @@ TARGET = GPUTarget("cuda", 90, 32)
 MAPS = {"x", "y", "dy", "dx", "g", "shortcut"}
 COUNTS = {"channels", "pixels", "slices", "pixels_per_slice", "rows"}
 SCALARS = {"count", "eps", "share"}
+OPTIONAL = {
+    "merge_kernel": ("gate", "shortcut"),
+    "parameter_gradients_kernel": ("gate", "dz", "normalised"),
+    "grad_input_kernel": ("gate", "dz"),
+}
 PASSES = {f"{name}_kernel": name for name in ("moments", "merge", "gradient_sums", "grad_input")}
 
 
@@ -36,7 +41,7 @@ def compile_variant(kernel: JITFunction, constants: dict[str, object], warps: in
 
 def variants(name: str) -> Iterator[tuple[dict[str, object], int]]:
     """Yield constants and warps: with and without SE and shortcut, one pixel, both layouts."""
-    nothing = dict.fromkeys(("gate", "dz", "normalised", "shortcut"))
+    nothing = dict.fromkeys(OPTIONAL.get(name, ()))
     one_pixel = dict.fromkeys(("pixels", "slices", "pixels_per_slice"), 1)  # Triton specialises on 1
     if name not in PASSES:
         yield {"ROWS": 128, "CHANNELS": 8}, 4
