@@ -22,8 +22,9 @@ def gather_statistics(mean: Tensor, var: Tensor, count: int, group: str) -> tupl
     """
     process_group = _resolve(group)
     mine = torch.cat((mean, var, mean.new_tensor([count])))
-    ranks = mine.new_empty(dist.get_world_size(process_group), mine.numel())
-    dist.all_gather_into_tensor(ranks, mine, group=process_group)
+    gathered = mine.new_empty(dist.get_world_size(process_group) * mine.numel())
+    dist.all_gather_into_tensor(gathered, mine, group=process_group)
+    ranks = gathered.view(-1, mine.numel())
     counts = ranks[:, -1:]
     means, variances = ranks[:, :-1].chunk(2, dim=1)
     total = counts.sum()
