@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from senet.data import AugmentConfig, CifarConfig, DigitsConfig, FolderConfig, SyntheticConfig
 from senet.errors import UserError, did_you_mean
+from senet.kernels import Kernels
 from senet.nn import SEConfig
 from senet.training.objective import LossConfig, MixConfig
 from senet.training.optimizers import AnyOptimizer
@@ -127,6 +128,7 @@ class RunConfig:
         checkpoint: when to save.
         channels_last: NHWC memory layout, faster in most cases.
         compile: ``torch.compile`` the network in place.
+        kernels: the residual tail's implementation: "auto" takes the fused one where it pays, "eager", "triton".
         trainer: arguments of Lightning's Trainer, under Lightning's names.
         logger: which loggers.
     """
@@ -148,6 +150,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     channels_last: bool = True
     compile: bool = False
+    kernels: Kernels = "auto"
 
     def __post_init__(self) -> None:
         check_trainer(self.trainer)

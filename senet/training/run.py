@@ -13,6 +13,7 @@ from senet.analysis.curves import draw_curves
 from senet.data import stream_seed
 from senet.data.module import ImageData
 from senet.models import Network, count_macs, count_parameters, create_model
+from senet.nn.blocks import set_kernels
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig, config_hash, validate
@@ -39,6 +40,7 @@ def build_network(config: RunConfig, data: ImageData) -> Network:
             record = load_weights(config.model["weights"], network)
             say(f"weights   {record.source}")
             _compare_preprocessing(record, data)
+    set_kernels(network, config.kernels)
     if config.model.get("freeze"):
         freeze(network, config.model["freeze"])
     return network
