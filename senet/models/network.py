@@ -75,6 +75,10 @@ class Network(nn.Module):
         """Return the numbers of the stages, in order."""
         return tuple(int(number) for number in self.stages)
 
+    def classifier(self) -> nn.Module:
+        """Return the layer whose outputs are the classes."""
+        return self.head.fc
+
     def parts(self) -> dict[str, nn.Module]:
         """Return the network's parts in order: "stem", the stages by number, "final", "head"."""
         return {"stem": self.stem, **dict(self.stages.items()), "final": self.final, "head": self.head}
