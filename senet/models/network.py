@@ -19,9 +19,14 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
 
+    def descriptor(self, x: Tensor) -> Tensor:
+        """Return what the classifier sees (B, its inputs) of the last map."""
+        pooled: Tensor = self.dropout(x.mean((2, 3)))
+        return pooled
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        logits: Tensor = self.fc(self.descriptor(x))
         return logits
 
 

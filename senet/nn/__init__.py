@@ -1,6 +1,6 @@
 """The SE block, its configuration, and the residual blocks that carry it."""
 
-from senet.nn.blocks import BasicBlock, Bottleneck, ResidualTail
+from senet.nn.blocks import BasicBlock, Bottleneck, ResidualTail, set_kernels
 from senet.nn.config import SEConfig
 from senet.nn.se import Excitation, SqueezeExcitation, place
 
@@ -12,4 +12,5 @@ __all__ = [
     "SEConfig",
     "SqueezeExcitation",
     "place",
+    "set_kernels",
 ]

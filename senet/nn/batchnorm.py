@@ -30,6 +30,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     With one process, or in evaluation, it is ``nn.BatchNorm2d``. The ranks may hold batches of unequal size.
     """
 
+    across_ranks = True  # tells senet.kernels, which does the same inside a fused residual tail
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:

@@ -2,11 +2,12 @@
 
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
+from senet.kernels import Kernels, check_kernels, reference
+from senet.kernels.dispatch import residual_tail
 from senet.nn.config import SEConfig
 from senet.nn.se import SqueezeExcitation, place
 
@@ -31,11 +32,19 @@ class ResidualTail(nn.Module):
     ``y = relu(s * BN(x) + shortcut)`` with the gate ``s`` of BN(x); without SE, s = 1. For SE-POST the block
     acts on y, for SE-Identity on the shortcut (Figure 5).
 
+    With average squeeze and sigmoid gate, or without SE, ``senet.kernels`` may run it as one operator; every
+    other variant is composed of eager operations.
+
     Args:
         channels: C of both inputs.
         se: the stage's SE configuration; only the placements standard, post and identity act here.
         branch_relu: one more ReLU after BN, as in Cadene's port of SE-ResNet-18/34 (timm's ``legacy_*``).
+
+    Attributes:
+        kernels: which implementation runs; see ``set_kernels``.
     """
+
+    kernels: Kernels = "auto"
 
     def __init__(self, channels: int, se: SEConfig | None = None, branch_relu: bool = False) -> None:
         super().__init__()
@@ -49,16 +58,51 @@ class ResidualTail(nn.Module):
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Merge the branch ``x`` and ``shortcut``, both (B, C, H, W)."""
-        x = self.bn(x)
+        if self.placement == "identity":
+            shortcut = self.se(shortcut)
+        merged = self._merge(x, shortcut)
+        return self.se(merged) if self.placement == "post" else merged
+
+    def _merge(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        se = self.se if self.placement == "standard" and isinstance(self.se, SqueezeExcitation) else None
+        if self.can_fuse:
+            return residual_tail(x, shortcut, self.bn, se, self.kernels)
+        return reference.residual_tail(x, shortcut, self._normalise, None if se is None else se.gate)
+
+    @property
+    def can_fuse(self) -> bool:
+        """Whether this variant is the one that ``senet.kernels`` knows."""
         if self.branch_relu:
-            x = F.relu(x, inplace=True)
-        if self.placement == "standard" and isinstance(self.se, SqueezeExcitation):
-            # One pass for scale and addition; the authors fused the same pair ("Axpy").
-            return F.relu(torch.addcmul(shortcut, x, self.se.gate(x)), inplace=True)
-        if self.placement == "post":
-            merged: Tensor = self.se(F.relu(x + shortcut, inplace=True))
-            return merged
-        return F.relu(x + self.se(shortcut) if self.placement == "identity" else x + shortcut, inplace=True)
+            return False
+        if self.placement != "standard" or not isinstance(self.se, SqueezeExcitation):
+            return True
+        return self.se.config.squeeze == "avg" and self.se.config.gate == "sigmoid"
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        u: Tensor = self.bn(x)
+        return F.relu(u, inplace=True) if self.branch_relu else u
+
+
+def set_kernels(model: nn.Module, kernels: Kernels) -> None:
+    """Choose how every residual tail of ``model`` runs.
+
+    Args:
+        model: any module that contains residual tails.
+        kernels: "auto", the default: fused where supported and faster. "eager": one operation after the
+            other. "triton": fused, or an error.
+
+    Raises:
+        UserError: for another word, or for "triton" if the model has a tail that cannot be fused.
+    """
+    check_kernels(kernels)
+    tails = {name: module for name, module in model.named_modules() if isinstance(module, ResidualTail)}
+    unfusible = [name for name, tail in tails.items() if not tail.can_fuse]
+    if kernels == "triton" and unfusible:
+        raise UserError(
+            f"kernels=triton, but {unfusible[0]} has no average squeeze with sigmoid gate: use kernels=auto"
+        )
+    for tail in tails.values():
+        tail.kernels = kernels
 
 
 class BasicBlock(nn.Module):

@@ -13,6 +13,7 @@ from typing_extensions import TypedDict
 
 from senet.data import AugmentConfig, CifarConfig, DigitsConfig, FolderConfig, SyntheticConfig
 from senet.errors import UserError, did_you_mean
+from senet.kernels import Kernels
 from senet.nn import SEConfig
 from senet.training.objective import LossConfig, MixConfig
 from senet.training.optimizers import AnyOptimizer
@@ -80,7 +81,8 @@ class WandbConfig:
     Attributes:
         project: project name.
         entity: user or team; ``None`` takes the account's default.
-        group: runs that belong together; ``None`` for none.
+        group: runs that belong together; ``None`` takes the run's ``name``, so that seeds and variants of one
+            network and data set stand side by side.
         offline: write locally and need no account; ``wandb sync`` uploads later.
         tags: labels of the run.
     """
@@ -113,7 +115,8 @@ class RunConfig:
         seed: of every random stream.
         name: of the run, part of its directory's name.
         runs_dir: where run directories are made.
-        model: ``name`` and the options of ``create_model``.
+        model: ``name``, the options of ``create_model``, ``weights`` to start from (see ``senet.weights``), and
+            ``freeze``, the last stage that stands still.
         se: the SE blocks; ``None`` for a plain network.
         data: which images.
         augment: training augmentation.
@@ -125,6 +128,7 @@ class RunConfig:
         checkpoint: when to save.
         channels_last: NHWC memory layout, faster in most cases.
         compile: ``torch.compile`` the network in place.
+        kernels: the residual tail's implementation: "auto" takes the fused one where it pays, "eager", "triton".
         trainer: arguments of Lightning's Trainer, under Lightning's names.
         logger: which loggers.
     """
@@ -146,11 +150,17 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     channels_last: bool = True
     compile: bool = False
+    kernels: Kernels = "auto"
 
     def __post_init__(self) -> None:
         check_trainer(self.trainer)
         if self.model.get("name") is None:
             raise UserError("model.name is missing: choose a network with model=NAME")
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """The options of ``create_model`` alone."""
+        return {k: v for k, v in self.model.items() if k not in ("name", "weights", "freeze")}
 
 
 @dataclass(frozen=True, config=_CLOSED)

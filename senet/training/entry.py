@@ -39,7 +39,7 @@ def register_models() -> None:
     """Make every network of the zoo a choice of the config group ``model``, its options as keys."""
     store = ConfigStore.instance()
     for name in (*model_names(), *foreign_names()):
-        options = builder_options(name)
+        options = {"weights": None, "freeze": None} | builder_options(name)
         se = SEConfig().to_dict() if is_se(name) else None
         store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")
 
@@ -190,9 +190,8 @@ def new_run(values: Mapping[str, Any], typed: list[str]) -> RunDir:
 
 def _check_model(config: RunConfig) -> None:
     """Build the network without memory, so that a mistake in its keys costs no time and leaves no trace."""
-    options = {key: value for key, value in config.model.items() if key != "name"}
     with torch.device("meta"):
-        network = create_model(config.model["name"], se=config.se, **options)
+        network = create_model(config.model["name"], se=config.se, **config.model_options)
     network.check_input(config.data.preprocessing.size)
 
 

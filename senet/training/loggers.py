@@ -116,7 +116,7 @@ def _wandb(config: WandbConfig, run: RunDir, values: Mapping[str, Any]) -> Logge
         name=record["title"],
         id=run.path.name.replace("_", "-"),
         project=config.project,
-        group=config.group,
+        group=config.group or str(values["name"]),
         entity=config.entity,
         offline=config.offline,
         tags=list(config.tags),

@@ -89,7 +89,7 @@ class ClassificationModule(EvaluationModule):
         factor = self.config.schedule.factor(self.progress())
         base = self.config.optimizer.scaled_lr(self.global_batch)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = base * factor
+            group["lr"] = base * factor * group["lr_share"]
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.errors import UserError
+from senet.models import Network
+from senet.weights import trunk_and_head_parameters
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class OptimizerConfig:
         lr_batch: the rate is scaled by global batch / ``lr_batch``; ``None`` takes ``lr`` as it is.
         weight_decay: L2 penalty (SGD) or decoupled decay (AdamW, LAMB).
         decay_norm_and_bias: whether BN's parameters and all biases decay as well.
+        trunk_lr: learning rate of everything before the classifier, as a share of ``lr``; for fine-tuning.
     """
 
     lr: float = 0.1
     lr_batch: int | None = None
     weight_decay: float = 1e-4
     decay_norm_and_bias: bool = False
+    trunk_lr: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or self.weight_decay < 0:
@@ -89,18 +93,24 @@ class LambConfig(OptimizerConfig):
 AnyOptimizer = Annotated[SGDConfig | AdamWConfig | LambConfig, Field(discriminator="name")]
 
 
-def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Split the learnable parameters into those that decay and those that do not, by module type."""
-    decay: list[nn.Parameter] = []
-    plain: list[nn.Parameter] = []
+def parameter_groups(model: Network, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Split the learnable parameters by whether they decay (by module type) and by learning rate.
+
+    Returns:
+        Groups for torch's optimisers, each with its ``weight_decay`` and ``lr_share``, the share of the rate.
+    """
+    _, head = trunk_and_head_parameters(model)
+    in_head = {id(parameter) for parameter in head}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             spared = isinstance(module, _BatchNorm | nn.GroupNorm | nn.LayerNorm) or name == "bias"
-            (plain if spared and not config.decay_norm_and_bias else decay).append(parameter)
-    groups = [
-        {"params": decay, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+            decay = 0.0 if spared and not config.decay_norm_and_bias else config.weight_decay
+            share = 1.0 if id(parameter) in in_head else config.trunk_lr
+            groups.setdefault((share, decay), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": decay, "lr_share": share}
+        for (share, decay), parameters in groups.items()
     ]
-    return [group for group in groups if group["params"]]

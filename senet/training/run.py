@@ -1,6 +1,7 @@
 """A training run: build, fit, summarise."""
 
 import time
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from senet.analysis.curves import draw_curves
 from senet.data import stream_seed
 from senet.data.module import ImageData
 from senet.models import Network, count_macs, count_parameters, create_model
+from senet.nn.blocks import set_kernels
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig, config_hash, validate
@@ -20,20 +22,36 @@ from senet.training.loggers import CsvFiles, build_loggers, finish_loggers
 from senet.training.module import ClassificationModule
 from senet.training.rundir import RunDir, write_json
 from senet.training.trainer import build_trainer
+from senet.weights import WeightRecord, freeze, load_weights
 
 
 def build_network(config: RunConfig, data: ImageData) -> Network:
-    """Return the run's network, initialised from the stream "init" of its seed."""
+    """Return the run's network: initialised from the stream "init" of its seed, then with ``model.weights``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init"))
-        options = {k: v for k, v in config.model.items() if k != "name"}
-        return create_model(
+        network = create_model(
             config.model["name"],
             se=config.se,
             num_classes=len(data.classes),
             in_channels=data.preprocessing.channels,
-            **options,
+            **config.model_options,
         )
+        if config.model.get("weights"):
+            record = load_weights(config.model["weights"], network)
+            say(f"weights   {record.source}")
+            _compare_preprocessing(record, data)
+    set_kernels(network, config.kernels)
+    if config.model.get("freeze"):
+        freeze(network, config.model["freeze"])
+    return network
+
+
+def _compare_preprocessing(record: WeightRecord, data: ImageData) -> None:
+    """Say where the images differ from those the weights were trained on; fine-tuning may mean to."""
+    ours = data.preprocessing.to_dict()
+    for key, theirs in (record.preprocessing or {}).items():
+        if ours[key] != theirs:
+            say(f"          trained with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
 
 
 def train(run: RunDir, values: Mapping[str, Any]) -> None:
@@ -62,7 +80,10 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     started = time.perf_counter()
     finished = False
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        with warnings.catch_warnings():
+            if config.model.get("freeze"):  # on purpose, and not to be warned of
+                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
         finished = True
     finally:
         finish_loggers(loggers, exit_code=0 if finished else 1)

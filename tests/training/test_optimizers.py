@@ -7,9 +7,8 @@ from senet.training.optimizers import AdamWConfig, LambConfig, SGDConfig, parame
 
 def test_only_weights_of_convolutions_and_classifier_decay():
     network = create_model("se_resnet20")
-    decay, plain = parameter_groups(network, SGDConfig(weight_decay=0.5))
-    assert decay["weight_decay"] == 0.5
-    assert plain["weight_decay"] == 0.0
+    groups = {g["weight_decay"]: g for g in parameter_groups(network, SGDConfig(weight_decay=0.5))}
+    decay, plain = groups[0.5], groups[0.0]
     assert {p.ndim for p in decay["params"]} == {2, 4}
     assert {p.ndim for p in plain["params"]} == {1}
     assert len(decay["params"]) + len(plain["params"]) == len(list(network.parameters()))
@@ -27,6 +26,15 @@ def test_frozen_parameters_are_left_out():
     network.stem.requires_grad_(False)
     count = sum(len(g["params"]) for g in parameter_groups(network, SGDConfig()))
     assert count == len(list(network.parameters())) - len(list(network.stem.parameters()))
+
+
+def test_trunk_has_its_own_rate():
+    network = create_model("se_resnet20")
+    shares = {
+        id(p): g["lr_share"] for g in parameter_groups(network, SGDConfig(trunk_lr=0.1)) for p in g["params"]
+    }
+    assert {shares[id(p)] for p in network.head.fc.parameters()} == {1.0}
+    assert {shares[id(p)] for p in network.stages.parameters()} == {0.1}
 
 
 def test_rate_follows_the_global_batch():

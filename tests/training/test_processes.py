@@ -42,6 +42,15 @@ def test_two_ranks_of_16_equal_one_process_of_32(command, train, tmp_path: Path)
         summary = json.loads((run / "summary.json").read_text())
         assert summary["steps"] == 10
         assert len((run / "predictions" / "last_raw.csv").read_text().splitlines()) == 13 + 1
+    result = command(
+        "eval.py", f"run={two}", "which=last", "weights=raw", "trainer.devices=2", "trainer.accelerator=cpu"
+    )
+    assert result.returncode == 0, result.stderr
+    evaluation = json.loads(next(two.glob("evaluations/*/evaluation.json")).read_text())
+    assert evaluation["count"] == 13
+    assert evaluation["loss"] == pytest.approx(
+        json.loads((two / "summary.json").read_text())["last"]["val/loss"], abs=1e-6
+    )
     losses = [
         [float(line.split(",")[3]) for line in (run / "steps.csv").read_text().splitlines()[1:]]
         for run in (one, two)

@@ -1,0 +1,239 @@
+"""Timing that compares fairly, and what becomes of it: candidates take turns, rows go to JSON, table, plot.
+
+Machines drift: clocks, caches and neighbours change within seconds. So candidates never run one after the
+other in blocks, but in turns, with the order rotated every round; every figure is a median with quartiles and n.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+Step = Callable[[], object]
+PACKAGES = ("senet", "torch", "triton", "timm", "torchvision")
+
+
+def interleave(
+    candidates: Mapping[str, Step], *, rounds: int, device: str, calls: int = 1, warmup: int = 3
+) -> dict[str, list[float]]:
+    """Return seconds per call of every candidate, one value a round.
+
+    Args:
+        candidates: what to time, by name.
+        rounds: n, how often every candidate has its turn.
+        device: where the work happens; on "cuda" events on the stream are read, not the host's clock.
+        calls: calls that are timed as one, where a single one is short.
+        warmup: calls of every candidate before the first round.
+    """
+    for step in candidates.values():
+        for _ in range(warmup):
+            step()
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(_time(candidates[name], calls, device) / calls)
+    return seconds
+
+
+def _time(step: Step, calls: int, device: str) -> float:
+    if device != "cuda":
+        start = time.perf_counter()
+        for _ in range(calls):
+            step()
+        return time.perf_counter() - start
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    torch.cuda.synchronize()
+    begin.record()
+    for _ in range(calls):
+        step()
+    end.record()
+    torch.cuda.synchronize()
+    return float(begin.elapsed_time(end)) / 1e3
+
+
+def graphed(step: Step, device: str) -> Step:
+    """Return ``step`` as one CUDA graph, so that kernels are timed and not their launches; on a CPU as it is."""
+    if device != "cuda":
+        return step
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
+
+
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return lower quartile, median and upper quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return low, middle, high
+
+
+median = statistics.median
+
+
+def row(group: str, name: str, seconds: Sequence[float], **more: object) -> dict[str, object]:
+    """Return a row: median, quartiles and n of ``seconds``, and whatever else there is to say."""
+    low, middle, high = quartiles(seconds)
+    return {
+        "group": group,
+        "name": name,
+        "seconds": middle,
+        "low": low,
+        "high": high,
+        "n": len(seconds),
+        **more,
+    }
+
+
+def times_faster(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Return theirs / ours as "median (quartiles)", taken round by round: a slow moment slows both."""
+    low, middle, high = quartiles([b / a for a, b in zip(ours, theirs, strict=True)])
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+
+
+def environment(device: str) -> dict[str, object]:
+    """Return what a figure depends on beyond the code."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "none"
+    found: dict[str, object] = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": versions,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+    if device == "cuda":
+        found |= {"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
+    return found
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.split(':')[1].strip()}, {os.cpu_count()} cores"
+    return platform.processor()
+
+
+def save(out: Path, question: str, rows: list[dict[str, object]], device: str, **settings: object) -> Path:
+    """Write ``question``.json, .md and .png under ``out``, print the table, return the JSON's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{question}.json"
+    record = {
+        "question": question,
+        "command": " ".join(["python", *sys.argv]),
+        "settings": settings,
+        "environment": environment(device),
+        "rows": rows,
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(render(path))
+    return path
+
+
+def render(path: Path) -> str:
+    """Make table (.md) and plot (.png) of a JSON file beside it; return the table."""
+    record = json.loads(path.read_text())
+    extra = list(dict.fromkeys(key for r in record["rows"] for key in r if key not in _STATISTICS))
+    lines = [
+        f"# {record['question']}",
+        "",
+        f"{record['environment']['device']}, {record['environment']['threads']} threads; "
+        + ", ".join(f"{k} {v}" for k, v in record["environment"]["versions"].items() if v != "none")
+        + "; "
+        + ", ".join(f"{k} {v}" for k, v in record["settings"].items()),
+        "",
+        "| | | ms | quartiles | n | " + " | ".join(extra) + " |",
+        "|---|---|---:|---:|---:|" + "---:|" * len(extra),
+    ]
+    for r in record["rows"]:
+        cells = [_cell(r.get(key)) for key in extra]
+        quartiles = f"{r['low'] * 1e3:.3g} to {r['high'] * 1e3:.3g}"
+        lines.append(
+            f"| {r['group']} | {r['name']} | {r['seconds'] * 1e3:.4g} | {quartiles} | {r['n']} | "
+            + " | ".join(cells)
+            + " |"
+        )
+    table = "\n".join(lines) + "\n"
+    path.with_suffix(".md").write_text(table)
+    _plot(record, path.with_suffix(".png"))
+    return table
+
+
+_STATISTICS = ("group", "name", "seconds", "low", "high", "n")
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _plot(record: dict, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows = record["rows"][::-1]
+    figure, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(rows)), layout="constrained")
+    names = list(dict.fromkeys(r["name"] for r in record["rows"]))
+    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
+    for y, r in enumerate(rows):
+        spread = [[(r["seconds"] - r["low"]) * 1e3], [(r["high"] - r["seconds"]) * 1e3]]
+        axes.barh(y, r["seconds"] * 1e3, xerr=spread, color=colours[r["name"]])
+    axes.set_yticks(range(len(rows)), [f"{r['group']}  {r['name']}" for r in rows], fontsize=8)
+    axes.set_xlabel("ms, median and quartiles")
+    axes.set_title(f"{record['question']}: {record['environment']['device']}", fontsize=10)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, help="images per step (128 on a GPU, 8 on a CPU)")
+    parser.add_argument("--rounds", type=int, help="n (30 on a GPU, 5 on a CPU)")
+    parser.add_argument("--threads", type=int, help="of torch on a CPU; default: torch's")
+    parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16", "float16"])
+    parser.add_argument("--blocks", type=Path, help="block sizes that tune.py wrote")
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options, with defaults that depend on the device, and apply --threads and --blocks."""
+    options = parser.parse_args(arguments)
+    gpu = options.device == "cuda"
+    options.batch = options.batch or (128 if gpu else 8)
+    options.rounds = options.rounds or (30 if gpu else 5)
+    options.dtype = getattr(torch, options.dtype)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    if options.blocks:
+        from senet.kernels.blocks import TUNED, Blocks
+
+        for name, channels, pixels, values in json.loads(options.blocks.read_text()):
+            TUNED[(name, channels, pixels)] = Blocks(*values)
+    return options

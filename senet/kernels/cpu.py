@@ -1,0 +1,183 @@
+"""The map passes of the fused tail on a CPU, built from ATen's batch-norm kernels.
+
+Called on one image at a time, those kernels return and apply one number per (n, c), in a single pass and with
+the right accumulation type. Broadcasting (N, C) factors over the batch instead costs a pass and a temporary
+map per operation. A contiguous (NCHW) batch is one image of N*C channels and needs one call.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from senet.kernels.layout import Moments, accumulation_dtype, is_channels_last
+
+
+def _images(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield views of one image each if the maps are channels_last, else one view with N*C channels."""
+    n, c, h, w = maps[0].shape
+    if is_channels_last(maps[0]):
+        yield from zip(*(torch.split(m, 1) for m in maps), strict=True)
+    else:
+        yield tuple(m.view(1, n * c, h, w) for m in maps)
+
+
+def _rows(factors: Tensor, maps: Tensor) -> Iterator[Tensor]:
+    """Yield the rows of ``factors`` (N, C) that belong to what ``_images`` yields."""
+    yield from factors.unbind() if is_channels_last(maps) else (factors.flatten(),)
+
+
+def _apply(x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, out: Tensor) -> None:
+    """Write ``slope * (x - mean) + offset`` to ``out``; (1, C, H, W) maps, (C,) vectors."""
+    nothing = slope.new_empty(0)
+    torch.ops.aten.native_batch_norm.out(
+        x,
+        slope,
+        offset,
+        mean,
+        torch.ones_like(mean),
+        False,
+        0.0,
+        0.0,
+        out=out,
+        save_mean=nothing,
+        save_invstd=torch.empty_like(nothing),
+    )
+
+
+def moments(x: Tensor) -> Moments:
+    """Return mean and sum of squared deviations of every (n, c)."""
+    n, c, h, w = x.shape
+    # The kernel returns moments in the type of the running statistics it is given, and updates those.
+    unused = x.new_zeros(c if is_channels_last(x) else n * c, dtype=accumulation_dtype(x))
+    pairs = [torch.batch_norm_update_stats(image, unused, unused, 0.0) for (image,) in _images(x)]
+    mean = torch.stack([mean for mean, _ in pairs]).view(n, 1, c)
+    squares = torch.stack([variance for _, variance in pairs]).view(n, 1, c).mul_(h * w)
+    return Moments(mean, squares, h * w, h * w)
+
+
+def combine(m: Moments, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mean, biased variance, rsqrt(variance + eps) and unbiased variance (C,) over all images.
+
+    Sums of squares around the images' means are combined as in Chan, Golub and LeVeque (1979).
+    """
+    means = m.mean.flatten(0, 1)
+    mean = means.mean(0)
+    count = len(means) * m.pixels
+    squares = m.squares.flatten(0, 1).sum(0) + m.pixels * (means - mean).square().sum(0)
+    var = squares / count
+    return mean, var, torch.rsqrt(var + eps), squares / (count - 1) if count > 1 else squares
+
+
+def squeeze(m: Moments, mean: Tensor, inv: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean over (h, w) of the normalised map and of BN's output, both (N, C)."""
+    normalised = (m.mean.flatten(0, 1) - mean) * inv
+    return normalised, torch.addcmul(bias, normalised, weight)
+
+
+def merge(
+    x: Tensor,
+    shortcut: Tensor | None,
+    mean: Tensor,
+    inv: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    gate: Tensor | None,
+) -> Tensor:
+    """Return ``relu(gate * (weight * (x - mean) * inv + bias) + shortcut)``."""
+    y = torch.empty_like(x)
+    slope = weight * inv
+    if gate is None:
+        _apply(x, mean, slope, bias, y)
+        return y.relu_() if shortcut is None else y.add_(shortcut).relu_()
+    n = x.shape[0]
+    means = mean.expand(n, -1)
+    rows = (_rows(f, x) for f in (means, gate * slope, gate * bias))
+    for images, m, a, b in zip(_images(x, y, *(() if shortcut is None else (shortcut,))), *rows, strict=True):
+        _apply(images[0], m, a, b, images[1])
+        if shortcut is not None:
+            images[1].add_(images[2])
+        images[1].relu_()
+    return y
+
+
+def gradient_sums(
+    dy: Tensor, y: Tensor, x: Tensor, mean: Tensor, inv: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return g = dy * (y > 0) and its sums over (h, w) with 1 and with the normalised x, (N, 1, C)."""
+    n, c = x.shape[:2]
+    g = torch.empty_like(x)
+    sums = []
+    rows = (_rows(f.expand(n, -1), x) for f in (mean, inv))
+    for (dy_n, y_n, x_n, g_n), mean_n, inv_n in zip(_images(dy, y, x, g), *rows, strict=True):
+        torch.ops.aten.threshold_backward.grad_input(dy_n, y_n, 0, grad_input=g_n)
+        sums.append(_channel_sums(g_n, x_n, mean_n, inv_n))
+    plain = torch.stack([s for s, _ in sums]).view(n, 1, c)
+    weighted = torch.stack([s for _, s in sums]).view(n, 1, c)
+    return g, plain, weighted
+
+
+def _channel_sums(g: Tensor, x: Tensor, mean: Tensor, inv: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums of g and of g * (x - mean) * inv: the parameter gradients of a BN layer."""
+    ones = torch.ones_like(mean)
+    _, weighted, plain = torch.ops.aten.native_batch_norm_backward(
+        g, x, ones, None, None, mean, inv, True, 0.0, [False, True, True]
+    )
+    return plain, weighted
+
+
+def gate_gradient(
+    plain: Tensor, weighted: Tensor, gate: Tensor, weight: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both sums as (N, C), and the gradient of the gate's logits."""
+    plain, weighted = plain.sum(1), weighted.sum(1)
+    dgate = weight * weighted + bias * plain
+    return plain, weighted, dgate * gate * (1 - gate)
+
+
+def parameter_gradients(
+    plain: Tensor, weighted: Tensor, gate: Tensor | None, dz: Tensor | None, normalised: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return the gradients of BN's weight and bias (C,) from the sums, (N, C), or without SE (N, S, C)."""
+    if gate is None or dz is None or normalised is None:
+        return weighted.flatten(0, -2).sum(0), plain.flatten(0, -2).sum(0)
+    return (gate * weighted + dz * normalised).sum(0), (gate * plain + dz).sum(0)
+
+
+def grad_input(
+    g: Tensor,
+    x: Tensor,
+    mean: Tensor,
+    inv: Tensor,
+    weight: Tensor,
+    gate: Tensor | None,
+    dz: Tensor | None,
+    dweight: Tensor,
+    dbias: Tensor,
+    share: float,
+) -> Tensor:
+    """Return weight * inv * (gate * g + dz / (H W) - share * (dbias + (x - mean) * inv * dweight)).
+
+    ``share`` is 1 / M where the statistics depend on x, and 0 where they are constants.
+    """
+    n, _, h, w = x.shape
+    dx = torch.empty_like(x)
+    scale = weight * inv
+    offset = scale * dbias * -share
+    offset = offset.expand(n, -1) if dz is None else offset + dz * scale / (h * w)
+    slope = scale * inv * dweight * -share
+    factor = scale.expand(n, -1) if gate is None else gate * scale
+    rows = (_rows(f, x) for f in (mean.expand(n, -1), slope.expand(n, -1), offset))
+    columns = _columns(factor, x)
+    for (g_n, x_n, dx_n), mean_n, slope_n, offset_n, factor_n in zip(
+        _images(g, x, dx), *rows, columns, strict=True
+    ):
+        _apply(x_n, mean_n, slope_n, offset_n, dx_n)
+        dx_n.addcmul_(g_n, factor_n)
+    return dx
+
+
+def _columns(factors: Tensor, x: Tensor) -> Iterator[Tensor]:
+    """Yield ``factors`` (N, C) in x's dtype, shaped to broadcast over what ``_images`` yields."""
+    for row in _rows(factors.to(x.dtype), x):
+        yield row.view(1, -1, 1, 1)

@@ -1,0 +1,90 @@
+"""Two ranks with unequal shares of a batch give what one process gives with all of it."""
+
+import os
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from senet import SEConfig
+from senet.kernels import dispatch
+from senet.nn import ResidualTail
+from senet.nn.batchnorm import synchronise
+
+SHARES = (slice(0, 3), slice(3, 5))
+KINDS = ("ours", "torch")
+DEVICE = "cuda" if torch.cuda.device_count() >= 2 else "cpu"
+
+
+def tail_and_maps(mean: float = 50.0) -> tuple[ResidualTail, list[torch.Tensor]]:
+    torch.manual_seed(0)
+    tail = ResidualTail(6, SEConfig(reduction=2))
+    nn.init.normal_(tail.bn.weight)
+    nn.init.normal_(tail.bn.bias)
+    x, shortcut, dy = torch.randn(3, 5, 6, 3, 4).unbind()
+    return tail, [x + mean, shortcut, dy]
+
+
+def gradients(tail: ResidualTail, maps: list[torch.Tensor], kernels: str) -> dict[str, torch.Tensor]:
+    x, shortcut, dy = (m.detach().to(DEVICE) for m in maps)
+    leaves = {"x": x.requires_grad_(), "shortcut": shortcut.requires_grad_()} | dict(tail.named_parameters())
+    y = dispatch.residual_tail(x, shortcut, tail.bn, tail.se, kernels)
+    found = torch.autograd.grad(y, list(leaves.values()), dy)
+    return dict(zip(leaves, found, strict=True)) | {"y": y.detach()}
+
+
+def synchronised(kind: str) -> ResidualTail:
+    tail, _ = tail_and_maps()
+    if kind == "torch":
+        tail = nn.SyncBatchNorm.convert_sync_batchnorm(tail)
+    return (synchronise(tail) if kind == "ours" else tail).to(DEVICE)
+
+
+def run_rank(rank: int, port: int, results: str) -> None:
+    torch.set_num_threads(1)
+    if DEVICE == "cuda":
+        torch.cuda.set_device(rank)
+    backend = "nccl" if DEVICE == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    found: dict[str, object] = {}
+    for kernels in ("auto", "triton"):
+        for kind in KINDS:
+            tail = synchronised(kind)
+            maps = [m[SHARES[rank]] for m in tail_and_maps()[1]]
+            mine = gradients(tail, maps, kernels)
+            for name, _ in tail.named_parameters():
+                dist.all_reduce(mine[name])
+            buffers = {name: b.cpu() for name, b in tail.named_buffers()}
+            found[f"{kernels} {kind}"] = {n: t.cpu() for n, t in mine.items()} | buffers
+    torch.save(found, f"{results}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.timeout(120)
+def test_two_ranks_equal_one_process(tmp_path: object, free_port: int):
+    mp.spawn(run_rank, args=(free_port, str(tmp_path)), nprocs=2)
+    ranks = [torch.load(f"{tmp_path}/{rank}.pt", weights_only=True) for rank in range(2)]
+    tail, maps = tail_and_maps()
+    tail = tail.double()
+    expected = {
+        n: t.cpu() for n, t in gradients(tail.to(DEVICE), [m.double() for m in maps], "eager").items()
+    }
+    expected |= {n: b.cpu() for n, b in tail.named_buffers()}
+    assert set(ranks[0]) == {f"{kernels} {kind}" for kernels in ("auto", "triton") for kind in KINDS}
+    for way in ranks[0]:
+        for name, exact in expected.items():
+            if name in ("x", "shortcut", "y"):
+                ours = torch.cat([rank[way][name] for rank in ranks])
+            else:
+                ours = ranks[0][way][name]
+                assert torch.equal(ours, ranks[1][way][name]), (way, name)
+            torch.testing.assert_close(
+                ours.to(exact.dtype), exact, rtol=2e-4, atol=2e-4, msg=lambda m, at=(way, name): f"{at}: {m}"
+            )
+
+
+def test_environment_reaches_the_ranks():
+    """The ranks above are new processes: they interpret Triton because this one's environment says so."""
+    assert DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"

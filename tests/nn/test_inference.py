@@ -1,0 +1,110 @@
+"""Folding BN into convolutions keeps the numbers of evaluation mode."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from senet import SEConfig, UserError, create_model
+from senet.models.network import Head, Network
+from senet.nn import Bottleneck, set_kernels
+from senet.nn.inference import fold_batch_norms
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """Return ``model`` in training mode with BN as different from identity as after training."""
+    generator = torch.Generator().manual_seed(0)
+    for bn in model.modules():
+        if isinstance(bn, nn.BatchNorm2d):
+            for tensor, low, high in ((bn.running_mean, -1, 1), (bn.running_var, 0.3, 3)):
+                tensor.uniform_(low, high, generator=generator)
+            nn.init.uniform_(bn.weight, 0.3, 1.5, generator=generator)
+            nn.init.uniform_(bn.bias, -1, 1, generator=generator)
+    return model.train()
+
+
+def batch_norms(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "left"),
+    [
+        ("se_resnet18", 64, 8),  # one for every residual tail
+        ("resnet20", 32, 9),
+        ("se_bn_inception", 64, 0),
+        ("se_mobilenet", 64, 0),
+        ("se_shufflenet", 64, 0),
+        ("se_inception_resnet_v2", 75, 0),  # timm's BN with ReLU
+        # Pre-activation: the last BN of a unit alone reads a convolution, the others a sum.
+        ("se_preact_resnet110", 32, 55),
+    ],
+)
+def test_same_numbers_with_no_batch_norm_left(name: str, size: int, left: int):
+    torch.manual_seed(0)
+    model = trained(create_model(name)).double()
+    images = torch.randn(2, 3, size, size, dtype=torch.float64)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    folded = fold_batch_norms(model)
+    torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-9, atol=1e-9)
+    assert type(folded) is Network
+    assert not folded.training
+    assert len(batch_norms(folded)) == left
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_the_fused_tail_gives_the_same_numbers_with_folded_convolutions():
+    torch.manual_seed(0)
+    block = Bottleneck(64, 64, 256, se=SEConfig())
+    model = trained(Network(nn.Identity(), {2: nn.Sequential(block)}, Head(256, 5))).eval()
+    images = torch.randn(2, 64, 16, 16)
+    set_kernels(model, "eager")
+    folded = fold_batch_norms(model)
+    set_kernels(folded, "auto")
+    assert images.shape[-1] ** 2 * 256 >= 2**16  # large enough for the fused operator
+    torch.testing.assert_close(folded(images), model(images), rtol=1e-5, atol=1e-5)
+
+
+class Shared(nn.Module):
+    """One convolution twice, behind which stand two batch normalisations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.bn1, self.bn2 = nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn2(self.conv(F.relu(self.bn1(self.conv(x)))))
+
+
+class TwiceRead(nn.Module):
+    """A convolution that BN and an addition read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return x + self.bn(x)
+
+
+@pytest.mark.parametrize("kind", [Shared, TwiceRead])
+def test_what_cannot_be_folded_stays(kind: type[nn.Module]):
+    model = trained(kind())
+    folded, images = fold_batch_norms(model), torch.randn(2, 3, 4, 4)
+    assert batch_norms(folded) == batch_norms(model)
+    torch.testing.assert_close(folded(images), model.eval()(images))
+
+
+class Undecided(nn.Module):
+    """A forward that asks what its input holds."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if x.sum() > 0 else -x
+
+
+def test_a_forward_that_cannot_be_traced():
+    with pytest.raises(UserError, match="Undecided depends on its input's values"):
+        fold_batch_norms(Undecided())
