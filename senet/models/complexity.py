@@ -69,6 +69,8 @@ def count_macs(network: nn.Module, in_channels: int, size: int) -> int:
 def complexity(network: Network, size: int | None = None) -> dict[str, Cost]:
     """Return what ``network`` costs for a ``size`` x ``size`` image: "total", and every part by its name.
 
+    What lies outside the parts, if anything, is "rest".
+
     Args:
         network: left as it is; a copy without storage is counted.
         size: side of the image in pixels; by default the size the network is meant for.
@@ -83,12 +85,12 @@ def complexity(network: Network, size: int | None = None) -> dict[str, Cost]:
         for part, module in shadow.parts().items():
             _tally(module, tallies[part], counter)
         shadow(image)
-    parts = {part: _cost(tally) for part, tally in tallies.items() if tally}
-    # What lies between the parts, such as the pool of the head, costs nothing here.
-    for field in fields(Cost):
-        whole = sum(getattr(cost, field.name) for part, cost in parts.items() if part != "total")
-        assert whole == getattr(parts["total"], field.name), field.name
-    return parts
+    parts = {part: _cost(tally) for part, tally in tallies.items()}
+    rest = Counter(tallies["total"])
+    for part in shadow.parts():
+        rest.subtract(tallies[part])
+    # Ours are made of their parts; of other libraries' networks only the stages are known.
+    return parts | ({"rest": _cost(rest)} if any(rest.values()) else {})
 
 
 def _cost(tally: Counter[str]) -> Cost:

@@ -16,6 +16,7 @@ from senet.models.resnext import resnext
 from senet.models.senet154 import senet154
 from senet.models.shake_shake import shake_even29, shake_shake26
 from senet.models.shufflenet import shufflenet
+from senet.models.timm_trunk import timm_trunk
 from senet.models.vgg import vgg16_bn
 from senet.models.wrn import wrn
 from senet.nn import SEConfig
@@ -36,7 +37,10 @@ BUILDERS: dict[str, Callable[..., Network]] = {
     "shake_shake26_2x96d": shake_shake26,
     "shake_even29_2x4x64d": shake_even29,
 }
-"""Every trunk by the name of its plain twin."""
+"""Every trunk of the zoo by the name of its plain twin."""
+
+FOREIGN: dict[str, Callable[..., Network]] = {"timm": timm_trunk}
+"""Trunks of other libraries, which one is an option; ``se_timm`` attaches SE to it."""
 
 _SE_NAMES = {"senet154_plain": "senet154"}
 """SE twins whose name is not ``se_`` and the trunk's."""
@@ -48,12 +52,26 @@ def se_twin(name: str) -> str:
 
 
 def _trunks() -> dict[str, str]:
-    return {se_twin(trunk): trunk for trunk in BUILDERS}
+    return {se_twin(trunk): trunk for trunk in (*BUILDERS, *FOREIGN)}
 
 
 def model_names() -> list[str]:
-    """Return every name that ``create_model`` takes, each trunk followed by its SE twin."""
+    """Return the names of the zoo, each trunk followed by its SE twin."""
     return [name for trunk in BUILDERS for name in (trunk, se_twin(trunk))]
+
+
+def foreign_names() -> list[str]:
+    """Return the names under which ``create_model`` takes other libraries' trunks, plain and with SE."""
+    return [name for trunk in FOREIGN for name in (trunk, se_twin(trunk))]
+
+
+def _builder(name: str) -> Callable[..., Network]:
+    """Return the builder of ``name``, a network with or without SE."""
+    builder = (BUILDERS | FOREIGN).get(plain_twin(name))
+    if builder is None:
+        names = model_names() + foreign_names()
+        raise UserError(f'there is no model "{name}"{did_you_mean(name, names)}')
+    return builder
 
 
 def plain_twin(name: str) -> str:
@@ -68,7 +86,7 @@ def is_se(name: str) -> bool:
 
 def builder_options(name: str) -> dict[str, object]:
     """Return the options of a network's family with their defaults, e.g. ``stride_on`` of the ResNets."""
-    parameters = inspect.signature(BUILDERS[plain_twin(name)]).parameters
+    parameters = inspect.signature(_builder(name)).parameters
     common = {"se", "num_classes", "in_channels", "depth"}
     return {key: p.default for key, p in parameters.items() if key not in common}
 
@@ -84,7 +102,8 @@ def create_model(
     """Build a network by name.
 
     Args:
-        name: one of ``model_names()``. ``se_resnet50`` and ``resnet50`` come from the same builder.
+        name: one of ``model_names()``, or "timm" or "se_timm" with the option ``timm_name``. ``se_resnet50``
+            and ``resnet50`` come from the same builder.
         se: SE configuration for an ``se_`` name, by default ``SEConfig()``; refused for a plain name.
         num_classes: outputs of the classifier; by default 1000, for the CIFAR networks 10, for Shake-Even
             100.
@@ -94,9 +113,7 @@ def create_model(
     Raises:
         UserError: for an unknown name or option, or an SE axis that means nothing in this network.
     """
-    builder = BUILDERS.get(plain_twin(name))
-    if builder is None:
-        raise UserError(f'there is no model "{name}"{did_you_mean(name, model_names())}')
+    builder = _builder(name)
     if is_se(name):
         se = se or SEConfig()
     elif se is not None:
@@ -120,6 +137,7 @@ def create_model(
         "se": se.to_dict() if se else None,
         "num_classes": num_classes,
         "in_channels": in_channels,
-        "options": dict(options),
+        # A network that is rebuilt gets its weights from elsewhere: nothing is downloaded again.
+        "options": {key: value for key, value in options.items() if key != "pretrained"},
     }
     return network

@@ -19,9 +19,14 @@ class Head(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
 
+    def descriptor(self, x: Tensor) -> Tensor:
+        """Return what the classifier sees (B, its inputs) of the last map."""
+        pooled: Tensor = self.dropout(x.mean((2, 3)))
+        return pooled
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.fc(self.dropout(x.mean((2, 3))))
+        logits: Tensor = self.fc(self.descriptor(x))
         return logits
 
 
@@ -74,6 +79,10 @@ class Network(nn.Module):
     def stage_numbers(self) -> tuple[int, ...]:
         """Return the numbers of the stages, in order."""
         return tuple(int(number) for number in self.stages)
+
+    def classifier(self) -> nn.Module:
+        """Return the layer whose outputs are the classes."""
+        return self.head.fc
 
     def parts(self) -> dict[str, nn.Module]:
         """Return the network's parts in order: "stem", the stages by number, "final", "head"."""

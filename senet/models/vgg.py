@@ -35,14 +35,13 @@ class VGGHead(Head):
         self.fc6 = nn.Linear(channels * 7 * 7, 4096)
         self.fc7 = nn.Linear(4096, 4096)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, num_classes)."""
+    def descriptor(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, 4096)."""
         # The identity at 224 x 224, where the map is 7 x 7.
         x = F.adaptive_avg_pool2d(x, 7).flatten(1)
         for fc in (self.fc6, self.fc7):
             x = self.dropout(F.relu(fc(x), inplace=True))
-        logits: Tensor = self.fc(x)
-        return logits
+        return x
 
 
 def vgg16_bn(

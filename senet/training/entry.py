@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from senet.errors import UserError, did_you_mean
-from senet.models import create_model, is_se, model_names
+from senet.models import create_model, foreign_names, is_se, model_names
 from senet.models.factory import builder_options
 from senet.nn import SEConfig
 from senet.training import launch
@@ -38,7 +38,7 @@ RESUMABLE = ("trainer.", "data.root", "data.workers", "checkpoint.")
 def register_models() -> None:
     """Make every network of the zoo a choice of the config group ``model``, its options as keys."""
     store = ConfigStore.instance()
-    for name in model_names():
+    for name in (*model_names(), *foreign_names()):
         options = {"weights": None, "freeze": None} | builder_options(name)
         se = SEConfig().to_dict() if is_se(name) else None
         store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")

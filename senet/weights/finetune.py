@@ -17,7 +17,9 @@ def freeze(network: Network, up_to_stage: int) -> None:
     """
     numbers = network.stage_numbers()
     if up_to_stage not in numbers:
-        raise UserError(f"freeze={up_to_stage}: the network has stages {', '.join(map(str, numbers))}")
+        raise UserError(
+            f"freeze={up_to_stage}: the network has stages {', '.join(map(str, numbers)) or 'none'}"
+        )
     network.frozen = network.parts_up_to(up_to_stage)
     for part in network.frozen:
         part.requires_grad_(False)
@@ -25,8 +27,8 @@ def freeze(network: Network, up_to_stage: int) -> None:
 
 
 def trunk_and_head_parameters(network: Network) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Return the learnable parameters of everything before the classifier, and of the classifier ``head.fc``."""
-    head = [parameter for parameter in network.head.fc.parameters() if parameter.requires_grad]
+    """Return the learnable parameters of everything before the classifier, and of the classifier."""
+    head = [parameter for parameter in network.classifier().parameters() if parameter.requires_grad]
     apart = {id(parameter) for parameter in head}
     trunk = [p for p in network.parameters() if p.requires_grad and id(p) not in apart]
     return trunk, head

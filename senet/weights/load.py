@@ -15,8 +15,7 @@ from senet.weights.record import WeightRecord
 from senet.weights.sources import Which, read_weights
 
 log = logging.getLogger("senet")
-HEAD = ("head.fc.weight", "head.fc.bias")
-FREE_OPTIONS = ("dropout",)
+FREE_OPTIONS = ("dropout", "pretrained")
 """Options that no weight depends on."""
 
 
@@ -40,14 +39,17 @@ def load_weights(spec: str, network: Network, which: Which = "auto") -> WeightRe
     expected = network.state_dict()
     classes, wanted = record.model["num_classes"], network.record["num_classes"]
     if classes != wanted:
-        state = {key: value for key, value in state.items() if key not in HEAD}
-        expected = {key: value for key, value in expected.items() if key not in HEAD}
+        own = {id(parameter) for parameter in network.classifier().parameters()}
+        head = {key for key, value in network.state_dict(keep_vars=True).items() if id(value) in own}
+        state = {key: value for key, value in state.items() if key not in head}
+        expected = {key: value for key, value in expected.items() if key not in head}
     check_keys(state, expected, spec)
     network.load_state_dict(state, strict=classes == wanted)
     if classes == wanted:
         return record
-    nn.init.normal_(network.head.fc.weight, std=0.01)
-    nn.init.zeros_(network.head.fc.bias)
+    for parameter in network.classifier().parameters():
+        # As ``Network.initialise`` does: small weights, no bias.
+        nn.init.normal_(parameter, std=0.01 if parameter.ndim > 1 else 0.0)
     log.info("%s has %s classes and the data %s: the classifier starts anew", spec, classes, wanted)
     model = {**record.model, "num_classes": wanted}
     return WeightRecord(record.source, model, record.preprocessing, None, (*record.changes, "new classifier"))
