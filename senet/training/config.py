@@ -32,7 +32,7 @@ class TrainerSettings(TypedDict, total=False):
     accelerator: str
     devices: int | str | list[int]
     num_nodes: int
-    precision: str
+    precision: str | None
     accumulate_grad_batches: int
     gradient_clip_val: float | None
     sync_batchnorm: bool

@@ -13,6 +13,7 @@ from senet.data.module import ImageData
 from senet.errors import UserError
 from senet.models import Network, create_model
 from senet.nn import SEConfig
+from senet.training import launch
 from senet.training.config import AnyData, EvalConfig, validate
 from senet.training.console import say
 from senet.training.evaluation import EvaluationModule
@@ -98,6 +99,15 @@ def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:
     return data
 
 
+def _settings(trainer: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the trainer's settings with the precision of the training run unless another was asked for."""
+    precision = trainer.get("precision") or trained.get("precision") or "32-true"
+    if precision.startswith("16") and launch.accelerator({**trainer, "precision": None}) == "cpu":
+        say(f"precision   32-true: the run's own, {precision}, needs a GPU")
+        precision = "32-true"
+    return {**trainer, "precision": precision}
+
+
 def evaluate(run: RunDir, values: Mapping[str, Any]) -> None:
     """Evaluate as ``values`` (an ``EvalConfig``) says; write ``evaluation.json`` and the predictions to ``run``."""
     config = validate(EvalConfig, values)
@@ -106,8 +116,9 @@ def evaluate(run: RunDir, values: Mapping[str, Any]) -> None:
     network, weights = load_network(checkpoint, config.weights)
     data = build_data(config, checkpoint["senet"])
     module = _Evaluation(network, data)
+    settings = _settings(config.trainer, checkpoint["senet"]["config"]["trainer"])
     trainer = build_trainer(
-        config.trainer, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
+        settings, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
     trainer.validate(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
-from pytorch_lightning.loggers import Logger
 
 from senet.analysis.curves import draw_curves
 from senet.data import stream_seed
@@ -78,6 +77,7 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     if trainer.is_global_zero:
         _introduce(module, trainer, run)
     started = time.perf_counter()
+    before = float(run.record().get("seconds") or 0.0)
     finished = False
     try:
         with warnings.catch_warnings():
@@ -87,8 +87,11 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
         finished = True
     finally:
         finish_loggers(loggers, exit_code=0 if finished else 1)
+        seconds = before + time.perf_counter() - started
+        if trainer.is_global_zero:  # an interrupted run keeps its time for the sum
+            run.update(seconds=round(seconds, 1))
     if trainer.is_global_zero:
-        _conclude(module, trainer, run, progress, time.perf_counter() - started, loggers)
+        _conclude(module, trainer, run, progress, seconds)
 
 
 def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> None:
@@ -146,16 +149,14 @@ def _conclude(
     run: RunDir,
     progress: ProgressReport,
     seconds: float,
-    loggers: list[Logger],
 ) -> None:
-    before = float(run.record().get("seconds") or 0.0)
     rate = progress.train_images / max(progress.train_seconds, 1e-9)
     summary = summarise(module) | {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "samples_seen": module.samples_seen,
         "devices": trainer.world_size,
-        "seconds": round(before + seconds, 1),
+        "seconds": round(seconds, 1),
         "images_per_second": round(rate, 1) if progress.train_images else None,
     }
     picture = draw_curves(run.path)
@@ -168,7 +169,7 @@ def _conclude(
         if f"{prefix}/top1" in module.results:
             last, best = module.results[f"{prefix}/top1"], module.best[f"{prefix}/top1"]
             say(f"{label:10}{last:>9.2f}{best:>9.2f}")
-    say(f"{'time':10}{readable(before + seconds)}, {rate:,.0f} images/s in training")
+    say(f"{'time':10}{readable(seconds)}, {rate:,.0f} images/s in training")
     say(f"{'run':10}{run.path}")
     if picture:
         say(f"{'curves':10}{picture}")

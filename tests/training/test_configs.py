@@ -78,6 +78,11 @@ def test_every_network_trains_a_step(name: str, train):
     train(f"model={name}", "data=synthetic", f"data.preprocessing.size={size}", "augment.pad=0", *ONE)
 
 
+def test_trunk_of_timm(train):
+    run = train("model=se_timm", "model.timm_name=test_resnet.r160_in1k", "data=synthetic", *ONE)
+    assert "SE r=16" in (run / "log.txt").read_text()
+
+
 def test_every_file_says_what_it_is():
     for path in CONFIGS.rglob("*.yaml"):
         lines = path.read_text().splitlines()

@@ -33,6 +33,16 @@ def test_identical_figures(run: Path, evaluate):
     assert evaluate(f"ckpt={run}/checkpoints/best.ckpt")["top1"] == summary["best"]["val_ema/top1"]
 
 
+def test_precision_is_the_runs(train, evaluate):
+    run = train("debug=one_batch", "trainer.limit_val_batches=1.0", "trainer.precision=bf16-mixed")
+    summary = json.loads((run / "summary.json").read_text())
+    assert evaluate(f"run={run}", "which=last")["loss"] == summary["last"]["val/loss"]
+    assert (
+        evaluate(f"run={run}", "which=last", "trainer.precision=32-true")["loss"]
+        != summary["last"]["val/loss"]
+    )
+
+
 def test_preprocessing_is_the_checkpoints(run: Path, image_tree: Path, evaluate):
     other = (
         "data=imagefolder",
