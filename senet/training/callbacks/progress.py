@@ -44,8 +44,9 @@ class ProgressReport(ProgressBar):
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open the bar over all samples of the run."""
+        """Open the bar over all samples of the run; a resume in mid-epoch starts no epoch, so start the clock."""
         assert isinstance(pl_module, ClassificationModule)
+        self._mark = (time.perf_counter(), pl_module.samples_seen)
         if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
             self._bar = tqdm(
                 total=pl_module.progress().total_samples,
