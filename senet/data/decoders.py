@@ -50,7 +50,8 @@ def decode_fast(data: bytes, colour: str) -> Tensor:
     """Decode a JPEG with torchcodec; Pillow decides on everything else and on what torchcodec refuses."""
     if data.startswith(JPEG):
         try:
-            return as_colour(torchcodec_decoder()(hide_orientation(data)), colour)
+            image: Tensor = torchcodec_decoder()(hide_orientation(data))
+            return as_colour(image, colour)
         except Exception:
             pass  # Pillow raises too, or reads it after all
     return decode_reference(data, colour)

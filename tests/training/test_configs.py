@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+
+from senet.data.folder import scan
+from senet.data.pack import PackOptions, pack
 import torch
 
 from senet import model_names
@@ -26,8 +29,14 @@ def test_every_group_is_covered():
 
 
 @pytest.mark.parametrize("name", choices("data"))
-def test_data(name: str, train, image_tree: Path):
+def test_data(name: str, train, image_tree: Path, tmp_path: Path):
+    if name == "packed":
+        splits = {split: scan(image_tree / split) for split in ("train", "val")}
+        pack(splits, tmp_path / "pack", PackOptions(), workers=1)
+    fake = ("data.train_per_class=4", "data.val_per_class=1", "data.num_classes=2")
     where = {
+        "packed": small(tmp_path / "pack"),
+        "imagenet_fake": (*small(tmp_path / "fake"), *fake),
         "imagefolder": small(image_tree),
         "imagenet": small(image_tree),
         "cifar10": (f"data.root={image_tree}",),
