@@ -165,14 +165,14 @@ def check_pack(root: Path) -> int:
     return damaged
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``senet check``."""
     parser.add_argument("root", type=Path, help="folder with train/ and val/, or a pack")
     parser.add_argument("--out", type=Path, help="where the report goes (default: ROOT/.senet)")
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Check ``args.root``; return 1 if there are errors."""
     if (args.root / PACK_FILE).is_file():
         return 1 if check_pack(args.root) else 0

@@ -61,8 +61,9 @@ def as_colour(image: Tensor, colour: str) -> Tensor:
     """Return an RGB image (3, H, W) in ``colour``; grey is Pillow's, ITU-R 601 in 16-bit fixed point."""
     if colour == "RGB":
         return image
-    red, green, blue = image.to(torch.int32)
-    return ((red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16).to(torch.uint8)[None]
+    red, green, blue = image.to(torch.int32).unbind(0)
+    grey: Tensor = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return grey.to(torch.uint8)[None]
 
 
 @functools.cache

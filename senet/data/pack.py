@@ -194,14 +194,14 @@ def add_pack_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, help="processes (default: all cores)")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``senet pack``."""
     parser.add_argument("root", type=Path, help="folder with train/ and val/")
     parser.add_argument("out", type=Path, help="where the pack goes")
     add_pack_arguments(parser)
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Pack ``args.root`` into ``args.out``."""
     train = scan(find_split(args.root, ("train",)))
     val = scan(find_split(args.root, ("val", "test")), train.classes)

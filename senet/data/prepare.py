@@ -224,7 +224,7 @@ def prepare_fake(args: argparse.Namespace) -> int:
 PREPARE: dict[str, Callable[[argparse.Namespace], int]] = {"imagenet": prepare_imagenet, "fake": prepare_fake}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``senet prepare``."""
     commands = parser.add_subparsers(dest="what", required=True, metavar="imagenet|fake")
     imagenet = commands.add_parser("imagenet", help="ImageNet-1k from its archives or from folders")
@@ -245,6 +245,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fake.add_argument("--per-class", type=int, default=50)
 
 
-def main(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     """Prepare what ``args.what`` names."""
     return PREPARE[args.what](args)

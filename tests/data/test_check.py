@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from senet.data import AugmentConfig, FolderConfig
-from senet.data.check import ERRORS, NOTES, check, main
+from senet.data.check import ERRORS, NOTES, check, run
 from senet.data.module import ImageData
 
 
@@ -83,13 +83,13 @@ def test_a_sound_tree_has_no_errors_and_its_id_goes_to_the_run(
     shutil.copytree(image_tree, root)
     config = FolderConfig(root=str(root))
     assert ImageData(config, AugmentConfig(), 0).manifest_id["train"].startswith("names:")
-    assert main(Namespace(root=root, out=None, workers=1)) == 0
+    assert run(Namespace(root=root, out=None, workers=1)) == 0
     assert "22 images" in capsys.readouterr().out
     first = ImageData(config, AugmentConfig(), 0).manifest_id
     assert first["train"].startswith("content:")
     image = root / "train" / "cat" / "0.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
-    main(Namespace(root=root, out=None, workers=1))
+    run(Namespace(root=root, out=None, workers=1))
     second = ImageData(config, AugmentConfig(), 0).manifest_id
     assert second["train"] != first["train"]
     assert second["val"] == first["val"]
@@ -98,5 +98,5 @@ def test_a_sound_tree_has_no_errors_and_its_id_goes_to_the_run(
 
 
 def test_errors_make_the_exit_status(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(Namespace(root=damaged, out=None, workers=1)) == 1
+    assert run(Namespace(root=damaged, out=None, workers=1)) == 1
     assert "ERROR" in capsys.readouterr().out

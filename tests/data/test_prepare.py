@@ -61,10 +61,10 @@ def archives(tmp_path: Path) -> Path:
 
 def run(archives: Path, out: str, *more: str, val: str = "val.tar") -> Path:
     parser = argparse.ArgumentParser()
-    prepare.add_arguments(parser)
+    prepare.configure(parser)
     arguments = ["imagenet", str(archives / out), "--train", str(archives / "train.tar")]
     arguments += ["--val", str(archives / val), "--workers", "1", *more]
-    assert prepare.main(parser.parse_args(arguments)) == 0
+    assert prepare.run(parser.parse_args(arguments)) == 0
     return archives / out
 
 

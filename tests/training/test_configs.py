@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import pytest
-
-from senet.data.folder import scan
-from senet.data.pack import PackOptions, pack
 import torch
 
 from senet import model_names
+from senet.data.folder import scan
+from senet.data.pack import PackOptions, pack
 from senet.models import create_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
