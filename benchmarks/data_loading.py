@@ -1,4 +1,4 @@
-"""How fast do images come, ours against torchvision's reference transforms on Pillow and timm's ``create_transform``?
+"""How fast do images come: ours, torchvision's reference transforms on Pillow, timm's ``create_transform``?
 
 Every variant delivers the same thing: batches of 64 random resized crops (224 px, bilinear, flipped) or of centre crops,
 as normalised float32 tensors. Rounds of all variants are interleaved; a ratio is the median of the per-round ratios to
