@@ -1,8 +1,8 @@
 """How fast do images come: ours, torchvision's reference transforms on Pillow, timm's ``create_transform``?
 
-Every variant delivers the same thing: batches of 64 random resized crops (224 px, bilinear, flipped) or of centre crops,
-as normalised float32 tensors. Rounds of all variants are interleaved; a ratio is the median of the per-round ratios to
-torchvision's. "decode alone" reads and decodes and does nothing else: no pipeline on full decodes is faster.
+Every variant delivers the same: batches of 64 random resized crops (224 px, bilinear, flipped) or of centre crops,
+as normalised float32 tensors. Rounds of all variants are interleaved; a ratio is the median of the per-round
+ratios to torchvision's. "decode alone" reads and decodes and does nothing else: no pipeline on full decodes is faster.
 
 python benchmarks/data_loading.py IMAGES [--cifar DIR] [--rounds 5] [--workers 0 2] [--out DIR]
 IMAGES: a tar or a folder of JPEGs, any layout. DIR: an image folder with train/ of 32-pixel images.
@@ -52,6 +52,8 @@ VAL = {
     ),
 }
 Variant = Callable[[], int]
+HEADER = "| group | variant | images/s | ratio | n |\n|---|---|---|---|---|"
+LINE = "| {group} | {variant} | {images_per_second:,.0f} | {ratio:.2f} | {n} |"
 
 
 def unpack(source: Path, root: Path) -> Path:
@@ -112,7 +114,7 @@ def measure(variants: dict[str, Variant], rounds: int, group: str) -> list[dict[
             if number:  # the first round starts workers and fills the page cache
                 rates[name].append(images / (time.perf_counter() - start))
     reference = next(iter(rates.values()))
-    return [
+    rows = [
         {
             "group": group,
             "variant": name,
@@ -122,6 +124,9 @@ def measure(variants: dict[str, Variant], rounds: int, group: str) -> list[dict[
         }
         for name, values in rates.items()
     ]
+    for row in rows:
+        print(LINE.format(**row), flush=True)
+    return rows
 
 
 def photographs(root: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
@@ -188,6 +193,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     Image.init()
+    print(HEADER, flush=True)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         root = unpack(args.images, Path(folder))
@@ -204,15 +210,10 @@ def main() -> None:
         "threads": args.threads,
         "packages": {name: version(name) for name in packages},
     }
-    table = ["| group | variant | images/s | ratio | n |", "|---|---|---|---|---|"]
-    table += [
-        f"| {r['group']} | {r['variant']} | {r['images_per_second']:,.0f} | {r['ratio']:.2f} | {r['n']} |"
-        for r in rows
-    ]
+    table = [HEADER, *(LINE.format(**row) for row in rows)]
     args.out.mkdir(parents=True, exist_ok=True)
     (args.out / "data_loading.json").write_text(json.dumps({"device": device, "rows": rows}, indent=1))
     (args.out / "data_loading.md").write_text("\n".join(table) + "\n")
-    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which samples come when: a seeded order with exact resume in training, every sample once in evaluation."""
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
@@ -104,7 +105,8 @@ class _Keys:
     """Lets a persistent DataLoader ask its owner for the keys anew at every epoch."""
 
     def __init__(self, owner: _Batches) -> None:
-        self.owner = owner
+        # No cycle: workers end with their loader, not when the collector happens to run.
+        self.owner: _Batches = weakref.proxy(owner)
 
     def __iter__(self) -> Iterator[list[Key]]:
         for epoch, ids, draws in self.owner.selections():
