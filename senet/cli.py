@@ -10,6 +10,9 @@ from senet.errors import UserError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("senet.analysis.models_command", "the zoo: parameters, multiply-adds, the paper's figures"),
+    "check": ("senet.data.check", "decode every image once; report what is broken, odd or doubled"),
+    "pack": ("senet.data.pack", "write images into a few large files, resized if asked"),
+    "prepare": ("senet.data.prepare", "ImageNet from its archives; made-up photographs"),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

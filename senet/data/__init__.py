@@ -9,11 +9,14 @@ from senet.data.config import (
     CifarConfig,
     DataConfig,
     DigitsConfig,
+    FakeConfig,
     FolderConfig,
+    PackedConfig,
     SyntheticConfig,
 )
 from senet.data.datasets import Batch
 from senet.data.preprocessing import Preprocessing
+from senet.data.sampling import SamplingConfig
 from senet.data.streams import stream, stream_seed
 
 __all__ = [
@@ -23,8 +26,11 @@ __all__ = [
     "CifarConfig",
     "DataConfig",
     "DigitsConfig",
+    "FakeConfig",
     "FolderConfig",
+    "PackedConfig",
     "Preprocessing",
+    "SamplingConfig",
     "SyntheticConfig",
     "stream",
     "stream_seed",

@@ -50,7 +50,10 @@ class AugmentConfig:
 
 
 class ImageAugmentation:
-    """Augment one decoded image: uint8 (C, H, W) -> uint8 (C, size, size). Draws from torch's generator."""
+    """Augment one decoded image: uint8 (C, H, W) -> uint8 (C, size, size), on the device it lies on.
+
+    Draws from torch's CPU generator, wherever the image lies.
+    """
 
     def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
         from torchvision.transforms import RandomResizedCrop, v2  # seconds to import
@@ -70,22 +73,22 @@ class ImageAugmentation:
             colour.append(v2.RandomErasing(config.erase, value=mean))
         self.colour = colour
 
-    def __call__(self, image: Tensor) -> Tensor:
-        """Return the augmented image."""
-        image = self._crop(image)
+    def __call__(self, image: Tensor, size: int) -> Tensor:
+        """Return the augmented image of side ``size``, the preprocessing's or that of progressive resizing."""
+        image = self._crop(image, size)
         if torch.rand(()) < self.config.flip:
             image = image.flip(-1)
         for operation in self.colour:
             image = operation(image)
         return image
 
-    def _crop(self, image: Tensor) -> Tensor:
-        size, config = self.preprocessing.size, self.config
+    def _crop(self, image: Tensor, size: int) -> Tensor:
+        config = self.config
         if config.crop == "random_resized":
             top, left, height, width = self.random_box(image, list(config.scale), list(config.ratio))
             crop = image[:, top : top + height, left : left + width]
             return resize_exact(crop, size, size, self.preprocessing.interpolation)
-        image = self.preprocessing.evaluate(image)
+        image = self.preprocessing.at(size).evaluate(image)
         if config.crop == "pad":
             image = F.pad(image, [config.pad] * 4)
             top, left = torch.randint(0, 2 * config.pad + 1, (2,)).tolist()
@@ -97,7 +100,8 @@ class BatchAugmentation:
     """Pad-crop and flip a whole batch of equal images at once, on whatever device it is.
 
     The numbers of one epoch are drawn for all samples from the stream ("augment", epoch) and looked up by id,
-    so a sample's augmentation depends on (seed, epoch, id) only.
+    so a sample's augmentation depends on (seed, epoch, id) only; a sample's k-th repetition within the epoch looks
+    into a table of its own, ("augment", epoch, k).
     """
 
     def __init__(self, config: AugmentConfig, samples: int, seed: int) -> None:
@@ -115,22 +119,33 @@ class BatchAugmentation:
             )
         self.config, self.samples, self.seed = config, samples, seed
         self._epoch: int | None = None
-        self._table = torch.empty(0)
+        self._tables: dict[int, Tensor] = {}
 
-    def __call__(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        """Augment uint8 images (B, C, H, W) of the samples ``ids`` (B,) in ``epoch``."""
+    def __call__(self, images: Tensor, ids: Tensor, epoch: int, draws: Tensor | None = None) -> Tensor:
+        """Augment uint8 images (B, C, H, W) of the samples ``ids`` (B,), drawn ``draws`` (B,) times before."""
+        numbers = self._numbers(ids.cpu(), epoch, draws).to(images.device, non_blocking=True)
+        flipped = numbers[:, 2] < self.config.flip
+        count, channels, height, width = images.shape
+        pad = self.config.pad if self.config.crop == "pad" else 0
+        padded = F.pad(images, [pad] * 4) if pad else images
+        offsets = (numbers[:, :2] * (2 * pad + 1)).long()
+        columns = torch.arange(width, device=images.device)
+        columns = offsets[:, 1:] + torch.where(flipped[:, None], width - 1 - columns, columns)
+        rows = offsets[:, :1] + torch.arange(height, device=images.device)
+        # Shift and flip in one gather: where each pixel comes from, (B, 1, H * W), in each padded channel.
+        source = (rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]).view(count, 1, -1)
+        return padded.flatten(2).gather(2, source.expand(-1, channels, -1)).view(images.shape)
+
+    def _numbers(self, ids: Tensor, epoch: int, draws: Tensor | None) -> Tensor:
         if epoch != self._epoch:
-            self._table = torch.rand(self.samples, 3, generator=stream(self.seed, "augment", epoch))
-            self._epoch = epoch
-        draws = self._table[ids.cpu()].to(images.device)
-        if self.config.crop == "pad" and self.config.pad:
-            images = self._pad_crop(images, draws[:, :2])
-        flipped = draws[:, 2] < self.config.flip
-        return torch.where(flipped[:, None, None, None], images.flip(-1), images)
+            self._epoch, self._tables = epoch, {}
+        if draws is None or not draws.any():
+            return self._table(epoch, 0)[ids]
+        pairs = zip(draws.tolist(), ids.tolist(), strict=True)
+        return torch.stack([self._table(epoch, draw)[index] for draw, index in pairs])
 
-    def _pad_crop(self, images: Tensor, draws: Tensor) -> Tensor:
-        height, width = images.shape[-2:]
-        offsets = (draws * (2 * self.config.pad + 1)).long()
-        windows = F.pad(images, [self.config.pad] * 4).unfold(2, height, 1).unfold(3, width, 1)
-        # One gather over a view of all shifts: (B, C, 2p+1, 2p+1, H, W) -> (B, C, H, W).
-        return windows[torch.arange(len(images), device=images.device), :, offsets[:, 0], offsets[:, 1]]
+    def _table(self, epoch: int, draw: int) -> Tensor:
+        if draw not in self._tables:
+            name = ("augment", epoch, draw) if draw else ("augment", epoch)
+            self._tables[draw] = torch.rand(self.samples, 3, generator=stream(self.seed, *name))
+        return self._tables[draw]

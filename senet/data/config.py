@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from senet.data.decoders import DecoderName
 from senet.data.preprocessing import Preprocessing
+from senet.data.sampling import SamplingConfig
+from senet.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -16,12 +19,14 @@ class DataConfig:
         workers: processes that decode images; ``None`` takes the cores this job may use, shared by its
             devices. Data held in memory needs none.
         preprocessing: resize, crop and normalisation.
+        sampling: what an epoch is made of.
     """
 
     batch_size: int = 128
     eval_batch_size: int | None = None
     workers: int | None = None
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
 
 @dataclass(frozen=True)
@@ -32,19 +37,42 @@ class DigitsConfig(DataConfig):
 
 
 @dataclass(frozen=True)
-class FolderConfig(DataConfig):
+class FilesConfig(DataConfig):
+    """Images that are decoded as they are needed.
+
+    Attributes:
+        root: the folder that holds ``train/`` and ``val/``.
+        decoder: "reference" (Pillow), "fast" (torchcodec if installed, with Pillow's pixels) or "gpu" (nvJPEG, whose
+            pixels differ a little).
+        on_bad_image: what training does with an image that cannot be read: "fail" at once, or "skip" it and
+            enter it in the run's ledger. Nothing ever stands in for it.
+        eval_on_bad_image: what evaluation does with one: "fail" at once, or "count" it as wrong.
+    """
+
+    root: str = ""
+    decoder: DecoderName = "fast"
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    eval_on_bad_image: Literal["fail", "count"] = "fail"
+
+
+@dataclass(frozen=True)
+class FolderConfig(FilesConfig):
     """A tree ``root/{train,val}/CLASS/*``; ``test/`` is accepted for ``val/``.
 
     Attributes:
-        root: the folder that holds ``train/`` and ``val/`` or ``test/``.
         in_memory: decode everything once and keep it as uint8; ``None`` does so for images of up to 64 pixels
             that need no resizing, such as CIFAR's.
         name: "imagefolder", or "imagenet" for the same with ImageNet's settings.
     """
 
-    root: str = ""
     in_memory: bool | None = None
     name: Literal["imagefolder", "imagenet"] = "imagefolder"
+
+    def __post_init__(self) -> None:
+        if self.keeps_in_memory and self.on_bad_image != "fail":
+            raise UserError(
+                "data.on_bad_image=skip works on images read from files as they are needed: set data.in_memory=false"
+            )
 
     @property
     def keeps_in_memory(self) -> bool:
@@ -84,4 +112,30 @@ class SyntheticConfig(DataConfig):
     name: Literal["synthetic"] = "synthetic"
 
 
-AnyDataConfig = DigitsConfig | FolderConfig | CifarConfig | SyntheticConfig
+@dataclass(frozen=True)
+class PackedConfig(FilesConfig):
+    """What ``senet pack`` wrote: a few large files of encoded images."""
+
+    name: Literal["packed"] = "packed"
+
+
+@dataclass(frozen=True)
+class FakeConfig(FolderConfig):
+    """A folder of made-up photographs, written to ``root`` unless it is there, for tests and benchmarks.
+
+    Attributes:
+        num_classes: number of classes; a class shows in its colours.
+        train_per_class: training images of each class.
+        val_per_class: validation images of each class.
+        sides: smallest and largest side in pixels.
+    """
+
+    root: str = "data/imagenet_fake"
+    num_classes: int = 10
+    train_per_class: int = 50
+    val_per_class: int = 10
+    sides: tuple[int, int] = (256, 512)
+    name: Literal["imagenet_fake"] = "imagenet_fake"  # type: ignore[assignment]
+
+
+AnyDataConfig = DigitsConfig | FolderConfig | PackedConfig | FakeConfig | CifarConfig | SyntheticConfig

@@ -1,94 +1,150 @@
-"""Data sets that answer (epoch, id) with a uint8 image, its label and its id: from files, or from memory."""
+"""Data sets that answer (epoch, id, draw) with a uint8 image, its label and its id: from records, or from memory."""
 
+import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from senet.data.folder import ImageTree
-from senet.data.preprocessing import Preprocessing, decode
-from senet.data.streams import stream_seed
+from senet.data.decoders import Decoder
+from senet.data.preprocessing import Preprocessing
+from senet.data.records import Records
+from senet.data.streams import seeded, stream_seed
 from senet.errors import UserError
 
-Key = tuple[int, int]
-"""(epoch, sample id)."""
+
+class Key(NamedTuple):
+    """Which sample: epoch, id, and how often the epoch drew this id before (0 unless it repeats)."""
+
+    epoch: int
+    id: int
+    draw: int = 0
 
 
 class Batch(NamedTuple):
-    """Images uint8 or float (B, C, H, W), labels int64 (B,), sample ids int64 (B,), and the epoch."""
+    """Images uint8 or float (B, C, H, W), labels int64 (B,), sample ids int64 (B,), epoch, draws int64 (B,)."""
 
     images: Tensor
     labels: Tensor
     ids: Tensor
     epoch: int
+    draws: Tensor | None = None
+
+
+class Sample(NamedTuple):
+    """One image, uint8 (C, H, W), or its file's bytes where the device decodes.
+
+    ``seconds`` is what reading, decoding and augmenting took.
+    """
+
+    image: Tensor | bytes
+    label: int
+    key: Key
+    seconds: tuple[float, float, float]
 
 
 class BadImage(NamedTuple):
     """What a worker returns for an unreadable file, so that the main process can say which one it was."""
 
+    key: Key
     path: str
     reason: str
 
 
-Sample = tuple[Tensor, int, Key] | BadImage
+class Fetched(NamedTuple):
+    """A batch, the images it should have had beside, and the seconds that its stages took in all workers."""
+
+    batch: Batch | None
+    bad: list[BadImage]
+    seconds: tuple[float, float, float]
 
 
-def collate(samples: Sequence[Sample]) -> Batch | BadImage:
-    """Stack samples to a batch, or pass on the first bad image."""
-    good: list[tuple[Tensor, int, Key]] = []
-    for sample in samples:
-        if isinstance(sample, BadImage):
-            return sample
-        good.append(sample)
-    images = torch.stack([image for image, _, _ in good])
-    labels = torch.tensor([label for _, label, _ in good])
-    ids = torch.tensor([key[1] for _, _, key in good])
-    return Batch(images, labels, ids, good[0][2][0])
+def collate(samples: Sequence[Sample | BadImage]) -> Fetched:
+    """Stack the readable samples to a batch and list the others; the batch is None if there is no readable one."""
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    bad = [sample for sample in samples if isinstance(sample, BadImage)]
+    if not good:
+        return Fetched(None, bad, (0.0, 0.0, 0.0))
+    images = torch.stack([sample.image for sample in good])  # type: ignore[misc]
+    labels = torch.tensor([sample.label for sample in good])
+    ids = torch.tensor([sample.key.id for sample in good])
+    read, decode, augment = (sum(sample.seconds[stage] for sample in good) for stage in range(3))
+    return Fetched(Batch(images, labels, ids, good[0].key.epoch), bad, (read, decode, augment))
 
 
-class FileDataset(Dataset[Sample]):
-    """Images decoded from files, one at a time, in worker processes.
+def keep(samples: Sequence[Sample | BadImage]) -> Sequence[Sample | BadImage]:
+    """Pass encoded samples on as they are; the device's decoder collates them."""
+    return samples
+
+
+class FileDataset(Dataset[Sample | BadImage]):
+    """Images decoded one at a time, in worker processes.
 
     Args:
-        tree: the files.
+        records: the encoded images.
         preprocessing: colour mode, and the evaluation transform where ``augment`` is None.
-        augment: maps a decoded uint8 image to the training image, drawing from torch's generator; it is
-            seeded per (seed, epoch, id), so the pixels do not depend on workers, devices or resumes.
+        decoder: bytes to uint8 (C, H, W); ``None`` hands out the bytes, for ``DeviceDecoder``.
+        augment: maps a decoded uint8 image to the training image of a given size, drawing from torch's
+            generator; it is seeded per (seed, epoch, id), so the pixels do not depend on workers, devices or
+            resumes.
         seed: of the run.
+        size_of: the side of the training image in an epoch; by default always the preprocessing's.
     """
 
     def __init__(
         self,
-        tree: ImageTree,
+        records: Records,
         preprocessing: Preprocessing,
-        augment: Callable[[Tensor], Tensor] | None = None,
+        decoder: Decoder | None,
+        augment: Callable[[Tensor, int], Tensor] | None = None,
         seed: int = 0,
+        size_of: Callable[[int], int] | None = None,
     ) -> None:
-        self.tree, self.preprocessing, self.augment, self.seed = tree, preprocessing, augment, seed
+        self.records, self.preprocessing, self.decoder = records, preprocessing, decoder
+        self.augment, self.seed, self.size_of = augment, seed, size_of
 
     def __len__(self) -> int:
-        return len(self.tree.files)
+        return len(self.records)
 
-    def __getitem__(self, key: Key) -> Sample:
-        epoch, index = key
-        path = self.tree.root / self.tree.files[index]
+    def __getitem__(self, key: Key) -> Sample | BadImage:
+        times = [time.perf_counter()]
+        label = int(self.records.labels[key.id])
         try:
-            with Image.open(path) as file:
-                image = decode(file, self.preprocessing.colour)
+            data = self.records.read(key.id)
+            times.append(time.perf_counter())
+            if self.decoder is None:
+                return Sample(data, label, key, (times[1] - times[0], 0.0, 0.0))
+            image = self.decoder(data)
         except Exception as error:
-            return BadImage(str(path), f"{type(error).__name__}: {error}")
+            return bad_image(self, key, error)
+        times.append(time.perf_counter())
+        image = self.transform(image, key)
+        times.append(time.perf_counter())
+        return Sample(image, label, key, (times[1] - times[0], times[2] - times[1], times[3] - times[2]))
+
+    def transform(self, image: Tensor, key: Key) -> Tensor:
+        """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
         if self.augment is None:
-            image = self.preprocessing.evaluate(image)
-        else:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(stream_seed(self.seed, "augment", epoch, index))
-                image = self.augment(image)
-        return image, int(self.tree.labels[index]), key
+            return self.preprocessing.evaluate(image)
+        size = self.size_of(key.epoch) if self.size_of else self.preprocessing.size
+        name = key if key.draw else key[:2]
+        with seeded(stream_seed(self.seed, "augment", *name)):
+            return self.augment(image, size)
+
+
+def bad_image(dataset: FileDataset, key: Key, error: Exception) -> BadImage:
+    """Return the record of an image that could not be read."""
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return BadImage(key, dataset.records.name(key.id), reason)
+
+
+def bad_image_error(bad: BadImage) -> UserError:
+    """Return the error that names an unreadable image."""
+    return UserError(
+        f"{bad.path} cannot be decoded ({bad.reason}); `senet check` lists all such files: remove or replace them"
+    )
 
 
 class MemoryDataset(Dataset[Batch]):
@@ -107,93 +163,22 @@ class MemoryDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Key) -> Batch:
-        return self.__getitems__([key])
-
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        """Return the batch of ``keys``; torch's DataLoader calls this with a whole batch of them."""
-        ids = torch.tensor([index for _, index in keys])
-        return Batch(self.images[ids], self.labels[ids], ids, keys[0][0])
+    def fetch(self, ids: Tensor, epoch: int = 0, draws: Tensor | None = None) -> Batch:
+        """Return the batch of the samples ``ids`` (B,)."""
+        return Batch(self.images.index_select(0, ids), self.labels[ids], ids, epoch, draws)
 
 
-def load_to_memory(tree: ImageTree, preprocessing: Preprocessing) -> MemoryDataset:
+def load_to_memory(records: Records, preprocessing: Preprocessing, decoder: Decoder) -> MemoryDataset:
     """Decode a whole split once.
 
     Raises:
         UserError: naming the first file that cannot be decoded.
     """
-    files = FileDataset(tree, preprocessing)
+    files = FileDataset(records, preprocessing, decoder)
     images = torch.empty(len(files), preprocessing.channels, preprocessing.size, preprocessing.size).byte()
     for index in range(len(files)):
-        sample = files[(0, index)]
+        sample = files[Key(0, index)]
         if isinstance(sample, BadImage):
             raise bad_image_error(sample)
-        images[index] = sample[0]
-    return MemoryDataset(images, tree.labels)
-
-
-def bad_image_error(bad: BadImage) -> UserError:
-    """Return the error that names an unreadable file."""
-    return UserError(f"{bad.path} cannot be decoded ({bad.reason}); remove or replace the file")
-
-
-class Split(NamedTuple):
-    """One split: the data set, its class names, and each sample's name for the prediction files."""
-
-    dataset: FileDataset | MemoryDataset
-    classes: list[str]
-    name_of: Callable[[int], str]
-
-
-def digits(train: bool) -> Split:
-    """Return scikit-learn's digits: 1,437 for training, 360 held out; stratified, always the same split."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    bunch = load_digits()
-    ids = np.arange(len(bunch.target))
-    kept = train_test_split(ids, test_size=360, stratify=bunch.target, random_state=0)[0 if train else 1]
-    kept = np.sort(kept)
-    # Ink is 0..16 in the data.
-    pixels = torch.from_numpy(np.round(bunch.images[kept] * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(bunch.target[kept].astype(np.int64))
-    return Split(
-        MemoryDataset(pixels, labels), [str(d) for d in range(10)], lambda index: f"digits/{kept[index]}"
-    )
-
-
-def cifar(name: str, root: Path, train: bool, download: bool) -> Split:
-    """Return CIFAR-10 or CIFAR-100 from torchvision's files under ``root``, fetching them if allowed.
-
-    Raises:
-        UserError: if the files are absent and cannot be fetched.
-    """
-    from torchvision.datasets import CIFAR10, CIFAR100
-
-    cls = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
-    try:
-        # torchvision compares the archive's MD5 before it unpickles it.
-        data = cls(str(root), train=train, download=download)
-    except Exception as error:
-        raise UserError(
-            f"{name}: not found under data.root={root}, and the download failed ({error}); put the official "
-            "python archive there, or an image folder with train/ and test/"
-        ) from error
-    images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-    split = "train" if train else "test"
-    return Split(
-        MemoryDataset(images, torch.tensor(data.targets)),
-        list(data.classes),
-        lambda index: f"{name}/{split}/{index}",
-    )
-
-
-def synthetic(images: int, num_classes: int, preprocessing: Preprocessing, seed: int) -> Split:
-    """Return random images whose mean brightness tells the class, so that a network can learn them."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(images) % num_classes
-    shape = (images, preprocessing.channels, preprocessing.size, preprocessing.size)
-    noise = torch.randint(0, 128, shape, generator=generator, dtype=torch.uint8)
-    levels = (labels * (127 // max(1, num_classes - 1))).to(torch.uint8)
-    data = MemoryDataset(noise + levels[:, None, None, None], labels)
-    return Split(data, [str(c) for c in range(num_classes)], lambda index: f"synthetic/{index}")
+        images[index] = cast(Tensor, sample.image)
+    return MemoryDataset(images, records.labels)

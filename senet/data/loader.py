@@ -1,73 +1,139 @@
 """Which samples come when: a seeded order with exact resume in training, every sample once in evaluation."""
 
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
-from senet.data.datasets import BadImage, Batch, FileDataset, Key, MemoryDataset, bad_image_error, collate
-from senet.data.streams import stream
+from senet.data.datasets import (
+    Batch,
+    Fetched,
+    FileDataset,
+    Key,
+    MemoryDataset,
+    bad_image_error,
+    collate,
+    keep,
+)
+from senet.data.ledger import Ledger
+from senet.data.sampling import EpochOrder, SamplingConfig
+from senet.data.timings import Timings
+from senet.errors import UserError
 
-
-def epoch_order(samples: int, seed: int, epoch: int) -> torch.Tensor:
-    """Return the permutation (samples,) of one epoch: the same on every rank and after every resume."""
-    return torch.randperm(samples, generator=stream(seed, "order", epoch))
+PREFETCH = 4
+OnBadImage = Literal["fail", "skip", "count"]
+Selection = tuple[int, Tensor, Tensor]
+"""(epoch, ids, draws) of one batch."""
 
 
 class _Batches:
-    """The loop over DataLoader batches that both loaders share."""
+    """The loop over batches that both loaders share.
 
-    def __init__(self, dataset: FileDataset | MemoryDataset, workers: int, pin_memory: bool) -> None:
-        self.dataset = dataset
-        in_memory = isinstance(dataset, MemoryDataset)
-        workers = 0 if in_memory else workers
-        options: dict[str, Any] = {"persistent_workers": workers > 0}
-        if workers > 0:
-            options["prefetch_factor"] = 4
-        self._loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=_Keys(self),
-            collate_fn=cast(Callable[..., Any], _as_is if in_memory else collate),
-            num_workers=workers,
-            pin_memory=pin_memory,
-            **options,
-        )
+    Args:
+        dataset: where the samples come from.
+        workers: processes that decode; data in memory needs none.
+        pin_memory: page-locked batches, for CUDA.
+        on_bad_image: "fail" raises for an unreadable image; anything else leaves it out and enters it in
+            ``ledger``.
+        ledger: of unreadable images.
+        device_decoder: decodes on the device what the data set hands out undecoded.
 
-    def keys(self) -> Iterator[list[Key]]:
-        """Yield the keys of each batch of this rank."""
+    Attributes:
+        timings: who waited for whom.
+    """
+
+    def __init__(
+        self,
+        dataset: FileDataset | MemoryDataset,
+        workers: int = 0,
+        pin_memory: bool = False,
+        on_bad_image: OnBadImage = "fail",
+        ledger: Ledger | None = None,
+        device_decoder: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.dataset, self.workers, self.pin_memory = dataset, workers, pin_memory
+        self.on_bad_image, self.device_decoder = on_bad_image, device_decoder
+        self.ledger = ledger if ledger is not None else Ledger()
+        self.timings = Timings()
+        self._loader: DataLoader[Any] | None = None
+
+    def selections(self) -> Iterator[Selection]:
+        """Yield what each batch of this rank is made of."""
         raise NotImplementedError
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the batches; an unreadable image raises the UserError that names it."""
-        for batch in self._loader:
-            if isinstance(batch, BadImage):
-                raise bad_image_error(batch)
+    def batches(self) -> Iterator[Batch | None]:
+        """Yield the batches, None where none of its images could be read.
+
+        Raises:
+            UserError: naming an unreadable image, unless those are left out.
+        """
+        fetched = self._from_memory() if isinstance(self.dataset, MemoryDataset) else self._from_files()
+        for batch, bad, seconds in self.timings.timed(fetched):
+            if bad and self.on_bad_image == "fail":
+                raise bad_image_error(bad[0])
+            self.ledger.add(bad)
+            self.timings.add(len(batch.labels) if batch else 0, seconds)
             yield batch
+
+    def _from_memory(self) -> Iterator[Fetched]:
+        assert isinstance(self.dataset, MemoryDataset)
+        for epoch, ids, draws in self.selections():
+            batch = self.dataset.fetch(ids, epoch, draws)
+            if self.pin_memory:
+                batch = batch._replace(images=batch.images.pin_memory())
+            yield Fetched(batch, [], (0.0, 0.0, 0.0))
+
+    def _from_files(self) -> Iterator[Fetched]:
+        if self._loader is None:
+            options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": PREFETCH}
+            self._loader = DataLoader(
+                cast(FileDataset, self.dataset),
+                batch_sampler=_Keys(self),
+                collate_fn=cast(Callable[..., Any], keep if self.device_decoder else collate),
+                num_workers=self.workers,
+                pin_memory=self.pin_memory and self.device_decoder is None,
+                **(options if self.workers else {}),
+            )
+        for fetched in self._loader:
+            yield collate(self.device_decoder(fetched)) if self.device_decoder else fetched
 
 
 class _Keys:
     """Lets a persistent DataLoader ask its owner for the keys anew at every epoch."""
 
     def __init__(self, owner: _Batches) -> None:
-        self.owner = owner
+        # No cycle: workers end with their loader, not when the collector happens to run.
+        self.owner: _Batches = weakref.proxy(owner)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        return self.owner.keys()
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch
+        for epoch, ids, draws in self.owner.selections():
+            yield [Key(epoch, *pair) for pair in zip(ids.tolist(), draws.tolist(), strict=True)]
 
 
 class TrainLoader(_Batches):
-    """Shuffled batches of one rank, with a state: the epoch and the samples consumed by all ranks together.
+    """Seeded batches of one rank, with a state: the epoch and the samples consumed by all ranks together.
 
     A global batch is ``batch_size * world_size`` consecutive samples of the epoch's order; rank k takes every
     ``world_size``-th of them from the k-th on, so W ranks of batch b see what one process of batch W * b
     sees. The incomplete global batch at the end of an epoch is left out (other samples each epoch).
 
     The state counts samples, not batches, so a run may resume with another number of devices or workers.
+
+    With ``on_bad_image="skip"`` a batch lacks its unreadable images and is that much smaller. All ranks still
+    take the same number of steps; each rank's mean loss weighs the same, so the images beside a missing one
+    weigh slightly more. A batch with no readable image at all is an error.
+
+    Args:
+        dataset: where the samples come from.
+        batch_size: samples per rank and step.
+        seed: of the run.
+        order: ids of each epoch; by default a permutation of all samples.
+        rank: of this process.
+        world_size: number of processes.
+        options: of the loop: workers, pin_memory, on_bad_image, ledger, device_decoder.
     """
 
     def __init__(
@@ -76,18 +142,20 @@ class TrainLoader(_Batches):
         batch_size: int,
         *,
         seed: int,
+        order: EpochOrder | None = None,
         rank: int = 0,
         world_size: int = 1,
-        workers: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        everything = torch.arange(len(dataset))
+        self.order = order or EpochOrder(SamplingConfig(), everything, everything, seed)
         self.epoch = 0
         self.consumed = 0
         self.repeat = 0  # if set: every epoch is the first so many batches of epoch 0
         self._batches_before = 0  # batches of this epoch that were yielded before the resume
         self._consumed_before = 0
-        super().__init__(dataset, workers, pin_memory)
+        super().__init__(dataset, **options)
 
     @property
     def global_batch(self) -> int:
@@ -107,19 +175,25 @@ class TrainLoader(_Batches):
 
     def __len__(self) -> int:
         """Batches of the current epoch, those before a resume included, as Lightning counts them."""
-        batches = self._batches_before + (len(self.dataset) - self._consumed_before) // self.global_batch
+        batches = self._batches_before + (len(self.order) - self._consumed_before) // self.global_batch
         return min(batches, self.repeat) if self.repeat else batches
 
-    def keys(self) -> Iterator[list[Key]]:
+    def selections(self) -> Iterator[Selection]:
         """Yield this rank's share of each remaining global batch."""
-        order = epoch_order(len(self.dataset), self.seed, 0 if self.repeat else self.epoch)
+        ids, draws = self.order(0 if self.repeat else self.epoch)
         epoch, size = self.epoch, self.global_batch
-        for start in range(self.consumed, len(order) - size + 1, size):
-            share = order[start + self.rank : start + size : self.world_size]
-            yield [(epoch, int(index)) for index in share]
+        for start in range(self.consumed, len(ids) - size + 1, size):
+            share = slice(start + self.rank, start + size, self.world_size)
+            yield epoch, ids[share], draws[share]
 
     def __iter__(self) -> Iterator[Batch]:
         for batch in self.batches():
+            if batch is None:
+                bad = self.ledger.rows[-1]
+                raise UserError(
+                    f"none of the {self.batch_size} images of a batch could be read, the last being {bad.path} "
+                    f"({bad.reason}): on_bad_image=skip is for single files"
+                )
             # Counted before the step: a checkpoint written after the step is right.
             self.consumed += self.global_batch
             yield batch
@@ -137,30 +211,43 @@ class TrainLoader(_Batches):
 
 
 class EvalLoader(_Batches):
-    """Every sample exactly once over all ranks, unpadded: rank k takes samples k, k + W, k + 2W, ..."""
+    """Every sample exactly once over all ranks, unpadded: rank k takes samples k, k + W, k + 2W, ...
+
+    With ``on_bad_image="count"`` unreadable images are left out and stand in ``ledger``: whoever evaluates must
+    count them.
+
+    Args:
+        dataset: where the samples come from.
+        batch_size: samples per rank and step.
+        ids: int64 (n,), the samples to evaluate; by default all.
+        rank: of this process.
+        world_size: number of processes.
+        options: of the loop: workers, pin_memory, on_bad_image, ledger, device_decoder.
+    """
 
     def __init__(
         self,
         dataset: FileDataset | MemoryDataset,
         batch_size: int,
         *,
+        ids: Tensor | None = None,
         rank: int = 0,
         world_size: int = 1,
-        workers: int = 0,
-        pin_memory: bool = False,
+        **options: Any,
     ) -> None:
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
-        super().__init__(dataset, workers, pin_memory)
+        self.batch_size = batch_size
+        self.mine = (torch.arange(len(dataset)) if ids is None else ids)[rank::world_size]
+        super().__init__(dataset, **options)
 
     def __len__(self) -> int:
-        mine = len(range(self.rank, len(self.dataset), self.world_size))
-        return -(-mine // self.batch_size)
+        return -(-len(self.mine) // self.batch_size)
 
-    def keys(self) -> Iterator[list[Key]]:
+    def selections(self) -> Iterator[Selection]:
         """Yield this rank's samples in order."""
-        mine = range(self.rank, len(self.dataset), self.world_size)
-        for start in range(0, len(mine), self.batch_size):
-            yield [(0, index) for index in mine[start : start + self.batch_size]]
+        for ids in torch.split(self.mine, self.batch_size) if len(self.mine) else ():
+            yield 0, ids, torch.zeros_like(ids)
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.batches()
+        for batch in self.batches():
+            if batch is not None:
+                yield batch

@@ -1,30 +1,24 @@
 """The Lightning DataModule of every data set: builds the splits, the loaders, and the device-side steps."""
 
-import os
+import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
 
-from senet.data.augment import AugmentConfig, BatchAugmentation, ImageAugmentation
-from senet.data.config import AnyDataConfig, CifarConfig, DigitsConfig, FolderConfig, SyntheticConfig
-from senet.data.datasets import (
-    Batch,
-    FileDataset,
-    MemoryDataset,
-    Split,
-    cifar,
-    digits,
-    load_to_memory,
-    synthetic,
-)
-from senet.data.folder import find_split, scan
+from senet.data.augment import AugmentConfig, BatchAugmentation
+from senet.data.config import AnyDataConfig, FilesConfig
+from senet.data.datasets import Batch, FileDataset, MemoryDataset
+from senet.data.decoders import describe_decoder
+from senet.data.ledger import Ledger
 from senet.data.loader import EvalLoader, TrainLoader
+from senet.data.parallel import cores
 from senet.data.preprocessing import Preprocessing
+from senet.data.sampling import EpochOrder, read_weights
+from senet.data.splits import Builder, Split
+from senet.data.timings import Timings
 from senet.errors import UserError
-
-SPLITS = {"train": ("train",), "val": ("val", "test")}
 
 
 class ImageData(LightningDataModule):
@@ -36,6 +30,11 @@ class ImageData(LightningDataModule):
         seed: of the run; order and augmentation are its named streams.
         preprocessing: overrides the configuration's, e.g. with what a checkpoint was trained for.
         classes: class names the validation split must fit, e.g. those of a checkpoint.
+
+    Attributes:
+        ledger: images that could not be read in training; give it a file before training starts.
+        eval_ledger: those of the current evaluation on this rank.
+        timings: who waited for whom in training.
     """
 
     def __init__(
@@ -52,81 +51,100 @@ class ImageData(LightningDataModule):
         self.config, self.seed = config, seed
         self.preprocessing = preprocessing or config.preprocessing
         self.train: Split | None = None
+        self.order: EpochOrder | None = None
         self._augment_batch: BatchAugmentation | None = None
+        builder = Builder(config, self.preprocessing, augment, seed)
         if augment is not None:
-            self.train = self._build("train", augment, None)
+            self.train = builder.train()
+            self.order = self._order(self.train)
             classes = self.train.classes
             if isinstance(self.train.dataset, MemoryDataset):
                 self._augment_batch = BatchAugmentation(augment, len(self.train.dataset), seed)
-        self.val = self._build("val", None, classes)
+        self.val = builder.val(classes)
         self.classes = self.val.classes
+        self.ledger, self.eval_ledger, self.timings = Ledger(), Ledger(), Timings()
         self.overfit_batches = 0
         """Train on the first so many batches of the first epoch's order, again and again; 0 for all."""
 
-    def _build(self, split: str, augment: AugmentConfig | None, classes: list[str] | None) -> Split:
-        train = split == "train"
-        config, pre = self.config, self.preprocessing
-        if isinstance(config, FolderConfig):
-            if not config.root:
-                raise UserError("data.root is not set: name the folder that holds train/ and val/")
-            return self._folder(Path(config.root), split, augment, classes, config.keeps_in_memory)
-        if isinstance(config, CifarConfig) and (Path(config.root) / "train").is_dir():
-            return self._folder(Path(config.root), split, augment, classes, in_memory=True)
-        if isinstance(config, DigitsConfig):
-            built = digits(train)
-        elif isinstance(config, CifarConfig):
-            built = cifar(config.name, Path(config.root), train, config.download)
-        else:
-            assert isinstance(config, SyntheticConfig)
-            images = config.train_images if train else config.val_images
-            built = synthetic(images, config.num_classes, pre, seed=int(not train))
-        assert isinstance(built.dataset, MemoryDataset)
-        return built._replace(dataset=_fit(built.dataset, pre, config.name))
-
-    def _folder(
-        self,
-        root: Path,
-        split: str,
-        augment: AugmentConfig | None,
-        classes: list[str] | None,
-        in_memory: bool,
-    ) -> Split:
-        tree = scan(find_split(root, SPLITS[split]), classes)
-        dataset: FileDataset | MemoryDataset
-        if in_memory:
-            dataset = load_to_memory(tree, self.preprocessing)
-        else:
-            transform = ImageAugmentation(augment, self.preprocessing) if augment else None
-            dataset = FileDataset(tree, self.preprocessing, transform, self.seed)
-        return Split(dataset, tree.classes, lambda index: f"{tree.root.name}/{tree.files[index]}")
+    def _order(self, train: Split) -> EpochOrder:
+        sampling, labels = self.config.sampling, train.labels
+        weights = None
+        if sampling.weights is not None:
+            folder = len(train.name_of(0).split("/")[0]) + 1
+            names = [train.name_of(i)[folder:] for i in range(len(labels))]
+            weights = read_weights(Path(sampling.weights), labels, train.classes, names.__getitem__)
+        return EpochOrder(sampling, train.ids, labels, self.seed, weights)
 
     @property
     def train_size(self) -> int:
-        """Number of training images."""
-        return len(self.train.dataset) if self.train else 0
+        """Samples of a training epoch."""
+        return len(self.order) if self.order else 0
 
     @property
     def val_size(self) -> int:
         """Number of validation images."""
-        return len(self.val.dataset)
+        return len(self.val.ids)
 
-    def _placement(self) -> dict[str, Any]:
+    @property
+    def manifest_id(self) -> dict[str, str]:
+        """What identifies the images of each split.
+
+        "content:..." is a hash of every file, from ``senet check``, ``senet pack`` or the pixels in memory;
+        "names:..." only of the file names, where the folder has not been checked.
+        """
+        splits = {"train": self.train, "val": self.val}
+        return {name: split.identity() for name, split in splits.items() if split is not None}
+
+    @property
+    def decoder(self) -> str:
+        """What decodes the images, for people."""
+        if isinstance(self.val.dataset, MemoryDataset) or not isinstance(self.config, FilesConfig):
+            return "in memory"
+        return describe_decoder(self.config.decoder)
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode on this rank."""
+        if isinstance(self.val.dataset, MemoryDataset):
+            return 0
+        world = self.trainer.world_size if self.trainer else 1
+        return max(1, cores() // world) if self.config.workers is None else self.config.workers
+
+    def _options(self, split: Split) -> dict[str, Any]:
         trainer = self.trainer
-        world = trainer.world_size if trainer else 1
-        workers = self.config.workers
-        if workers is None:
-            workers = max(1, len(os.sched_getaffinity(0)) // world) if hasattr(os, "sched_getaffinity") else 2
-        return {
+        device = trainer.strategy.root_device if trainer else torch.device("cpu")
+        options: dict[str, Any] = {
             "rank": trainer.global_rank if trainer else 0,
-            "world_size": world,
-            "workers": workers,
-            "pin_memory": trainer is not None and trainer.strategy.root_device.type == "cuda",
+            "world_size": trainer.world_size if trainer else 1,
+            "workers": self.workers,
+            "pin_memory": device.type == "cuda",
         }
+        if isinstance(split.dataset, FileDataset) and split.dataset.decoder is None:
+            from senet.data.device import DeviceDecoder
+
+            if device.type != "cuda":
+                raise UserError(
+                    f"data.decoder=gpu needs a CUDA device, not {device.type}: use data.decoder=fast"
+                )
+            options["device_decoder"] = DeviceDecoder(split.dataset, device)
+        return options
 
     def train_dataloader(self) -> TrainLoader:
         """Return the (one) training loader of this rank."""
         assert self.train is not None
-        loader = TrainLoader(self.train.dataset, self.config.batch_size, seed=self.seed, **self._placement())
+        options = self._options(self.train)
+        policy = self.config.on_bad_image if isinstance(self.config, FilesConfig) else "fail"
+        loader = TrainLoader(
+            self.train.dataset,
+            self.config.batch_size,
+            seed=self.seed,
+            order=self.order,
+            on_bad_image=policy,
+            ledger=self.ledger,
+            **options,
+        )
+        loader.timings = self.timings
+        self.timings.cuda = options["pin_memory"]
         loader.repeat = self.overfit_batches
         if len(loader) == 0:
             raise UserError(
@@ -138,23 +156,27 @@ class ImageData(LightningDataModule):
     def val_dataloader(self) -> EvalLoader:
         """Return the validation loader of this rank."""
         size = self.config.eval_batch_size or self.config.batch_size
-        return EvalLoader(self.val.dataset, size, **self._placement())
+        policy = self.config.eval_on_bad_image if isinstance(self.config, FilesConfig) else "fail"
+        return EvalLoader(
+            self.val.dataset,
+            size,
+            ids=self.val.ids,
+            on_bad_image=policy,
+            ledger=self.eval_ledger,
+            **self._options(self.val),
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move a batch, and measure it in training."""
+        start = time.perf_counter()
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self.trainer is not None and self.trainer.training:
+            self.timings.stages["copy"] += time.perf_counter() - start
+        return moved
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augment in-memory training batches, then normalise: both on the device."""
         images = batch.images
         if self._augment_batch is not None and self.trainer is not None and self.trainer.training:
-            images = self._augment_batch(images, batch.ids, batch.epoch)
+            images = self._augment_batch(images, batch.ids, batch.epoch, batch.draws)
         return batch._replace(images=self.preprocessing.normalise(images))
-
-
-def _fit(dataset: MemoryDataset, preprocessing: Preprocessing, name: str) -> MemoryDataset:
-    """Bring the images in memory to the preprocessing's size and colour, once."""
-    images = dataset.images
-    if images.shape[1] != preprocessing.channels:
-        if images.shape[1] != 1:
-            raise UserError(f"{name} has colour images: data.preprocessing.colour must be RGB")
-        images = images.expand(-1, preprocessing.channels, -1, -1)
-    if images.shape[-1] != preprocessing.size or preprocessing.resize is not None:
-        images = torch.stack([preprocessing.evaluate(image) for image in images])
-    return MemoryDataset(images.contiguous(), dataset.labels)

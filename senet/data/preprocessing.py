@@ -1,5 +1,6 @@
 """What happens to an image before the network in evaluation: stored with the weights, kept by ``eval.py``."""
 
+import functools
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -72,13 +73,19 @@ class Preprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) into normalised float32 on the same device."""
-        shape = (1, self.channels, 1, 1)
-        # One multiply-add: (x / 255 - mean) / std = x * a + b.
-        scale = torch.tensor([1 / (255 * s) for s in self.std], device=images.device).view(shape)
-        offset = torch.tensor(
-            [-m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device
-        ).view(shape)
-        return torch.addcmul(offset, images.float(), scale)
+        scale, offset = _multiply_add(self.mean, self.std, images.device)
+        values = images.float()
+        return torch.addcmul(offset, values, scale, out=values)
+
+
+@functools.lru_cache(maxsize=16)
+def _multiply_add(
+    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return a and b of (x / 255 - mean) / std = x * a + b, each (1, C, 1, 1), once per device."""
+    scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1)
+    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
+    return scale.to(device), offset.to(device)
 
 
 def decode(image: Image.Image, colour: str) -> Tensor:
@@ -103,6 +110,10 @@ def resize_exact(image: Tensor, height: int, width: int, interpolation: Interpol
     """Resize one uint8 image with antialiasing; within 2 grey levels of Pillow's bilinear filter."""
     if image.shape[-2:] == (height, width):
         return image
+    if image.device.type != "cpu":
+        # Only the CPU has an integer kernel.
+        resized = F.interpolate(image[None].float(), size=(height, width), mode=interpolation, antialias=True)
+        return resized[0].round_().clamp_(0, 255).to(torch.uint8)
     return F.interpolate(image[None], size=(height, width), mode=interpolation, antialias=True)[0]
 
 

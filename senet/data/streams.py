@@ -6,6 +6,8 @@ workers, on the number of devices (but for the step's rank), or on what happened
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -19,3 +21,15 @@ def stream_seed(seed: int, *name: str | int) -> int:
 def stream(seed: int, *name: str | int) -> torch.Generator:
     """Return a CPU generator at the start of the stream ``name``."""
     return torch.Generator().manual_seed(stream_seed(seed, *name))
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let torch's CPU generator start from ``seed`` within the block; no other generator is touched."""
+    generator = torch.default_generator
+    state = generator.get_state()
+    generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(state)

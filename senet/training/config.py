@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
-from senet.data import AugmentConfig, CifarConfig, DigitsConfig, FolderConfig, SyntheticConfig
+from senet.data import AnyDataConfig, AugmentConfig
 from senet.errors import UserError, did_you_mean
 from senet.kernels import Kernels
 from senet.nn import SEConfig
@@ -20,7 +20,7 @@ from senet.training.optimizers import AnyOptimizer
 from senet.training.schedules import AnySchedule
 
 _CLOSED = ConfigDict(extra="forbid")
-AnyData = Annotated[DigitsConfig | FolderConfig | CifarConfig | SyntheticConfig, Field(discriminator="name")]
+AnyData = Annotated[AnyDataConfig, Field(discriminator="name")]
 
 
 @with_config(extra="allow")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from senet.data import Batch
 from senet.data.module import ImageData
 from senet.nn.batchnorm import average_running_statistics
+from senet.training.console import say
 from senet.training.metrics import EvalSums, Predictions
 from senet.training.rundir import RunDir, write_atomically
 
@@ -49,6 +50,7 @@ class EvaluationModule(LightningModule):
         for network in self.networks().values():
             average_running_statistics(network)
         self._running = {name: (EvalSums(self.device), Predictions()) for name in self.networks()}
+        self.data.eval_ledger.rows.clear()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate every network on one batch."""
@@ -60,8 +62,13 @@ class EvaluationModule(LightningModule):
             predictions.update(logits, batch.labels, batch.ids)
 
     def on_validation_epoch_end(self) -> None:
-        """Reduce over ranks and insist that every image was counted exactly once."""
+        """Reduce over ranks and insist that every image was counted exactly once.
+
+        Unreadable images, where the run chose to count them, count as wrong in top1 and top5; the loss is the mean
+        over the others.
+        """
         results: dict[str, float] = {}
+        unreadable = self._unreadable()
         for name, (sums, predictions) in self._running.items():
             figures = sums.compute()
             count = int(figures.pop("count"))
@@ -69,12 +76,28 @@ class EvaluationModule(LightningModule):
             limit = self.trainer.limit_val_batches  # 1.0 is everything, 1 is one batch
             if isinstance(limit, float) and limit == 1.0:
                 distinct = len(set(columns["ids"].tolist()))
-                assert count == distinct == self.data.val_size, (count, distinct, self.data.val_size)
+                expected = self.data.val_size - unreadable
+                assert count == distinct == expected, (count, distinct, expected)
+            if unreadable:
+                readable = count / (count + unreadable)
+                figures |= {key: figures[key] * readable for key in ("top1", "top5")}
+                results["val/unreadable"] = float(unreadable)
             results |= {f"{PREFIX[name]}/{key}": value for key, value in figures.items()}
-            results["val/count"] = float(count)
+            results["val/count"] = float(count + unreadable)
             self._tables[name] = self._as_csv(columns)
         self._running = {}
         self.results = results
+
+    def _unreadable(self) -> int:
+        """Return how many images no rank could read, and say so."""
+        count = torch.tensor(len(self.data.eval_ledger.images), device=self.device)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(count)
+        if count and self.trainer.is_global_zero:
+            rows = self.data.eval_ledger.rows
+            example = f", e.g. {rows[0].path} ({rows[0].reason})" if rows else ""
+            say(f"{int(count)} validation image(s) cannot be read and count as wrong{example}")
+        return int(count)
 
     def _as_csv(self, columns: dict[str, Tensor]) -> str:
         text = io.StringIO()

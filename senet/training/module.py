@@ -100,7 +100,8 @@ class ClassificationModule(EvaluationModule):
         count = torch.tensor(len(batch.labels), device=loss.device)
         self._train_sums += torch.stack([loss.detach() * len(batch.labels), hits, count])
         # Here and not in on_train_batch_end, which Lightning calls after the callbacks that save checkpoints.
-        self.samples_seen += len(batch.labels) * self.trainer.world_size
+        # The nominal batch: one that lacks unreadable images must not make ranks disagree about the progress.
+        self.samples_seen += self.data.config.batch_size * self.trainer.world_size
         return loss
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:

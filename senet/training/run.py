@@ -10,7 +10,9 @@ from pytorch_lightning import Trainer
 
 from senet.analysis.curves import draw_curves
 from senet.data import stream_seed
+from senet.data.ledger import read_ledger
 from senet.data.module import ImageData
+from senet.data.parallel import cores
 from senet.models import Network, count_macs, count_parameters, create_model
 from senet.nn.blocks import set_kernels
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport
@@ -22,6 +24,9 @@ from senet.training.module import ClassificationModule
 from senet.training.rundir import RunDir, write_json
 from senet.training.trainer import build_trainer
 from senet.weights import WeightRecord, freeze, load_weights
+
+SKIPPED_FILE = "skipped_images.csv"
+"""The run's ledger: epoch, id, image and reason of each image that training left out."""
 
 
 def build_network(config: RunConfig, data: ImageData) -> Network:
@@ -57,6 +62,7 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     """Train the run that ``values`` describes, from its last checkpoint if there is one."""
     config = validate(RunConfig, values)
     data = ImageData(config.data, config.augment, config.seed)
+    data.ledger.file = run.path / SKIPPED_FILE
     data.overfit_batches = config.trainer.get("overfit_batches", 0)
     network = build_network(config, data)
     module = ClassificationModule(network, config, data, values)
@@ -111,7 +117,7 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> N
     say(f"model     {config.model['name']}, {count_parameters(module.model):,} parameters{se}")
     say(
         f"data      {config.data.name}: {data.train_size:,} training and {data.val_size:,} validation images, "
-        f"{len(data.classes)} classes, {data.preprocessing.size} px"
+        f"{len(data.classes)} classes, {data.preprocessing.size} px, {data.decoder}"
     )
     say(
         f"batch     {total} = {batch} images x {world} device(s) x {accumulate} accumulated; lr {rate:g}{scaled}"
@@ -134,6 +140,7 @@ def summarise(module: ClassificationModule) -> dict[str, Any]:
             "val_images": data.val_size,
             "classes": len(data.classes),
             "preprocessing": data.preprocessing.to_dict(),
+            "manifest": data.manifest_id,
         },
         "seed": config.seed,
         "config_hash": config_hash(module.values),
@@ -159,6 +166,8 @@ def _conclude(
         "seconds": round(seconds, 1),
         "images_per_second": round(rate, 1) if progress.train_images else None,
     }
+    skipped = read_ledger(run.path / SKIPPED_FILE)
+    summary["data"] |= {"skipped_images": len(skipped), "timings": module.data.timings.to_dict()}
     picture = draw_curves(run.path)
     write_json(run.summary_file, summary)
     say("")
@@ -170,6 +179,11 @@ def _conclude(
             last, best = module.results[f"{prefix}/top1"], module.best[f"{prefix}/top1"]
             say(f"{label:10}{last:>9.2f}{best:>9.2f}")
     say(f"{'time':10}{readable(seconds)}, {rate:,.0f} images/s in training")
+    hint = module.data.timings.hint(module.data.workers, max(1, cores() // trainer.world_size))
+    if hint:
+        say(f"{'data':10}{hint}")
+    if skipped:
+        say(f"{'skipped':10}{len(skipped)} unreadable images, listed in {run.path / SKIPPED_FILE}")
     say(f"{'run':10}{run.path}")
     if picture:
         say(f"{'curves':10}{picture}")

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from senet import model_names
+from senet.data.folder import scan
+from senet.data.pack import PackOptions, pack
 from senet.models import create_model
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -26,8 +28,14 @@ def test_every_group_is_covered():
 
 
 @pytest.mark.parametrize("name", choices("data"))
-def test_data(name: str, train, image_tree: Path):
+def test_data(name: str, train, image_tree: Path, tmp_path: Path):
+    if name == "packed":
+        splits = {split: scan(image_tree / split) for split in ("train", "val")}
+        pack(splits, tmp_path / "pack", PackOptions(), workers=1)
+    fake = ("data.train_per_class=4", "data.val_per_class=1", "data.num_classes=2")
     where = {
+        "packed": small(tmp_path / "pack"),
+        "imagenet_fake": (*small(tmp_path / "fake"), *fake),
         "imagefolder": small(image_tree),
         "imagenet": small(image_tree),
         "cifar10": (f"data.root={image_tree}",),

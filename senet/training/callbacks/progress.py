@@ -11,6 +11,9 @@ from tqdm import tqdm
 from senet.training.console import say
 from senet.training.module import ClassificationModule
 
+WORTH_SAYING = 0.05
+"""Share of the training time that the device may wait for data before the progress line says so."""
+
 
 def readable(seconds: float) -> str:
     """Return a duration as people write it: 45 s, 3 min 20 s, 2 h 05 min."""
@@ -70,6 +73,8 @@ class ProgressReport(ProgressBar):
         assert isinstance(pl_module, ClassificationModule)
         if self._bar is not None:
             self._bar.update(pl_module.samples_seen - self._bar.n)
+            if batch_idx % 50 == 49:
+                self._bar.set_postfix_str(f"waited {100 * pl_module.data.timings.waiting_share:.0f} %")
         if trainer.is_last_batch:
             start, samples = self._mark
             if start:
@@ -90,6 +95,9 @@ class ProgressReport(ProgressBar):
         parts += [f"top-1 {r['val/top1']:.2f}", f"top-5 {r['val/top5']:.2f}"]
         if "val_ema/top1" in r:
             parts.append(f"average: top-1 {r['val_ema/top1']:.2f}")
+        waiting = pl_module.data.timings.waiting_share
+        if waiting >= WORTH_SAYING:
+            parts.append(f"waited for data {100 * waiting:.0f} %")
         parts += [f"lr {r['lr']:.3g}", f"{self._epoch_rate:,.0f} images/s", self._remaining(pl_module)]
         line = "   ".join(parts)
         if self._bar is not None:

@@ -1,0 +1,220 @@
+"""How fast do images come: ours, torchvision's reference transforms on Pillow, timm's ``create_transform``?
+
+Every variant delivers the same: batches of 64 random resized crops (224 px, bilinear, flipped) or of centre crops,
+as normalised float32 tensors. Rounds of all variants are interleaved; a ratio is the median of the per-round
+ratios to torchvision's. "decode alone" reads and decodes and does nothing else: no pipeline on full decodes is faster.
+
+python benchmarks/data_loading.py IMAGES [--cifar DIR] [--rounds 5] [--workers 0 2] [--out DIR]
+IMAGES: a tar or a folder of JPEGs, any layout. DIR: an image folder with train/ of 32-pixel images.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import timm.data
+import torch
+import torchvision.transforms as tv
+from PIL import Image
+from torch.utils.data import DataLoader
+from torchvision.datasets import ImageFolder
+
+from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing
+from senet.data.decoders import build_decoder
+from senet.data.folder import ImageTree, scan
+from senet.data.module import ImageData
+from senet.data.pack import PackOptions, pack
+
+BATCH = 64
+PRE = Preprocessing()
+NORMALISE = [tv.PILToTensor(), tv.ConvertImageDtype(torch.float), tv.Normalize(PRE.mean, PRE.std)]
+TRAIN = {
+    "torchvision reference, Pillow": tv.Compose(
+        [tv.RandomResizedCrop(224), tv.RandomHorizontalFlip(), *NORMALISE]
+    ),
+    "timm create_transform, no jitter": timm.data.create_transform(
+        224, is_training=True, color_jitter=None, interpolation="bilinear", mean=PRE.mean, std=PRE.std
+    ),
+}
+VAL = {
+    "torchvision reference, Pillow": tv.Compose([tv.Resize(256), tv.CenterCrop(224), *NORMALISE]),
+    "timm create_transform": timm.data.create_transform(
+        224, interpolation="bilinear", crop_pct=224 / 256, mean=PRE.mean, std=PRE.std
+    ),
+}
+Variant = Callable[[], int]
+HEADER = "| group | variant | images/s | ratio | n |\n|---|---|---|---|---|"
+LINE = "| {group} | {variant} | {images_per_second:,.0f} | {ratio:.2f} | {n} |"
+
+
+def unpack(source: Path, root: Path) -> Path:
+    """Lay the images out as root/{train,val}/a/*.JPEG, links to one set of files."""
+    files = root / "train" / "a"
+    files.mkdir(parents=True)
+    if source.is_dir():
+        for path in source.rglob("*.[jJ][pP]*"):
+            os.symlink(path.resolve(), files / path.name)
+    else:
+        with tarfile.open(source) as archive:
+            for member in archive:
+                if member.isfile():
+                    (files / Path(member.name).name).write_bytes(archive.extractfile(member).read())
+    (root / "val").symlink_to(root / "train", target_is_directory=True)
+    return root
+
+
+def count(batches: Iterable[Any]) -> int:
+    """Consume batches; return the number of images."""
+    return sum(len(batch[0]) for batch in batches)
+
+
+def theirs(root: Path, transform: Any, workers: int) -> Variant:
+    """An ImageFolder with a Compose, as the reference scripts load it."""
+    options = {"persistent_workers": True, "prefetch_factor": 4} if workers else {}
+    loader = DataLoader(ImageFolder(root, transform), BATCH, shuffle=True, num_workers=workers, **options)
+    return lambda: count(loader)
+
+
+def ours(config: Any, train: bool, epoch: list[int]) -> Variant:
+    """Our loader and the normalisation that the device does."""
+    data = ImageData(config, AugmentConfig(), 0)
+    loader = data.train_dataloader() if train else data.val_dataloader()
+
+    def run() -> int:
+        if train:
+            epoch[0] += 1
+            loader.set_epoch(epoch[0])
+        return count((data.on_after_batch_transfer(batch, 0).images,) for batch in loader)
+
+    return run
+
+
+def decode_only(root: Path) -> Variant:
+    """Read and decode, nothing else: the floor."""
+    tree, decoder = scan(root), build_decoder("fast", "RGB")
+    return lambda: sum(decoder(tree.read(i)).numel() > 0 for i in range(len(tree)))
+
+
+def measure(variants: dict[str, Variant], rounds: int, group: str) -> list[dict[str, Any]]:
+    """Run interleaved rounds; the first variant is the reference of the ratios."""
+    rates: dict[str, list[float]] = {name: [] for name in variants}
+    for number in range(rounds + 1):
+        for name, variant in variants.items():
+            start = time.perf_counter()
+            images = variant()
+            if number:  # the first round starts workers and fills the page cache
+                rates[name].append(images / (time.perf_counter() - start))
+    reference = next(iter(rates.values()))
+    rows = [
+        {
+            "group": group,
+            "variant": name,
+            "images_per_second": round(statistics.median(values), 1),
+            "ratio": round(statistics.median(a / b for a, b in zip(values, reference, strict=True)), 2),
+            "n": rounds,
+        }
+        for name, values in rates.items()
+    ]
+    for row in rows:
+        print(LINE.format(**row), flush=True)
+    return rows
+
+
+def photographs(root: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
+    """Training and validation path on files and packs."""
+    keys = {"batch_size": BATCH, "workers": workers}
+    packs = {side: root / f"pack{side}" for side in (256, 320)}
+    for side, out in packs.items():
+        tree: ImageTree = scan(root / "train")
+        pack({"train": tree, "val": tree}, out, PackOptions(side, resize_val=True))
+    rows = []
+    for train, transforms in ((True, TRAIN), (False, VAL)):
+        path = root / "train"
+        variants = {name: theirs(path, transform, workers) for name, transform in transforms.items()}
+        for decoder in ("reference", "fast"):
+            config = FolderConfig(root=str(root), decoder=decoder, **keys)
+            variants[f"ours, decoder={decoder}"] = ours(config, train, [0])
+        for side, out in packs.items():
+            variants[f"ours, packed {side} q90"] = ours(PackedConfig(root=str(out), **keys), train, [0])
+        if workers == 0:
+            variants["decode alone (floor), files"] = decode_only(path)
+        rows += measure(variants, rounds, f"{'training' if train else 'validation'}, {workers} workers")
+    return rows
+
+
+def cifar(root: Path, rounds: int) -> list[dict[str, Any]]:
+    """Small images: in memory with batch augmentation against an image folder with two workers."""
+    mean, std = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
+    transform = tv.Compose(
+        [tv.RandomCrop(32, 4), tv.RandomHorizontalFlip(), tv.ToTensor(), tv.Normalize(mean, std)]
+    )
+    options = {"num_workers": 2, "persistent_workers": True}
+    loader = DataLoader(ImageFolder(root / "train", transform), 128, shuffle=True, **options)
+    pre = Preprocessing(size=32, resize=None, mean=mean, std=std)
+    data = ImageData(
+        FolderConfig(root=str(root), batch_size=512, preprocessing=pre), AugmentConfig(crop="pad"), 0
+    )
+    batches = data.train_dataloader()
+    assert data._augment_batch is not None
+
+    def in_memory() -> int:
+        batches.set_epoch(batches.epoch + 1)
+        total = 0
+        for batch in batches:
+            images = data._augment_batch(batch.images, batch.ids, batch.epoch)
+            total += len(data.preprocessing.normalise(images))
+        return total
+
+    return measure(
+        {"ImageFolder, 2 workers": lambda: count(loader), "ours, in memory": in_memory}, rounds, "CIFAR-10"
+    )
+
+
+def main() -> None:
+    """Measure, print a Markdown table, write JSON."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--cifar", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="*", default=[0, 2])
+    parser.add_argument("--threads", type=int, default=1, help="torch threads of the main process")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    Image.init()
+    print(HEADER, flush=True)
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = unpack(args.images, Path(folder))
+        for workers in args.workers:
+            rows += photographs(root, workers, args.rounds)
+    if args.cifar:
+        rows += cifar(args.cifar, args.rounds)
+    packages = ("torch", "torchvision", "timm", "pillow", "torchcodec")
+    device = {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "load_at_end": round(os.getloadavg()[0], 2),
+        "threads": args.threads,
+        "packages": {name: version(name) for name in packages},
+    }
+    table = [HEADER, *(LINE.format(**row) for row in rows)]
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "data_loading.json").write_text(json.dumps({"device": device, "rows": rows}, indent=1))
+    (args.out / "data_loading.md").write_text("\n".join(table) + "\n")
+
+
+if __name__ == "__main__":
+    main()

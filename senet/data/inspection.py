@@ -1,0 +1,77 @@
+"""One look at one image file: what it is, and everything that may be wrong with it."""
+
+import hashlib
+import io
+import os
+import warnings
+from typing import NamedTuple
+
+from PIL import Image
+
+GREY_MODES = {"1", "L", "I", "F", "I;16"}
+ALPHA_MODES = {"RGBA", "LA", "PA", "La", "RGBa"}
+ORIENTATION = 0x0112
+
+
+class Finding(NamedTuple):
+    """A file: size in bytes, hash of its contents, Pillow's format and mode, dimensions, and its problems."""
+
+    path: str
+    size: int
+    hash: str
+    format: str
+    mode: str
+    width: int
+    height: int
+    problems: tuple[str, ...]
+
+
+def inspect(path: str, name: str) -> Finding:
+    """Read and decode one file, reported under ``name``.
+
+    Problems: "zero-byte", "unreadable", "truncated", "wrong-format" (the extension says another one), "cmyk", "grey",
+    "alpha", "exif-rotated".
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError:
+        return Finding(name, 0, "", "", "", 0, 0, ("unreadable",))
+    content = hashlib.blake2b(data, digest_size=16).hexdigest()
+    if not data:
+        return Finding(name, 0, content, "", "", 0, 0, ("zero-byte",))
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore"
+        )  # Pillow warns about oddities that are reported here, or do not matter
+        try:
+            image = Image.open(io.BytesIO(data))
+        except Exception:
+            return Finding(name, len(data), content, "", "", 0, 0, ("unreadable",))
+        with image:
+            problems = _problems(image, data, path)
+            return Finding(
+                name, len(data), content, image.format or "", image.mode, image.width, image.height, problems
+            )
+
+
+def _problems(image: Image.Image, data: bytes, path: str) -> tuple[str, ...]:
+    found = []
+    mode = image.mode
+    try:
+        rotated = image.getexif().get(ORIENTATION, 1) not in (0, 1)
+        alpha = mode in ALPHA_MODES or "transparency" in image.info
+        image.load()
+    except OSError as error:
+        return ("truncated" if "truncated" in str(error) else "unreadable",)
+    except Exception:
+        return ("unreadable",)
+    if image.format == "JPEG" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        found.append(
+            "truncated"
+        )  # no end marker after the last scan: Pillow forgives the loss of the last bytes
+    extension = os.path.splitext(path)[1].lower()
+    if Image.registered_extensions().get(extension, image.format) != image.format:
+        found.append("wrong-format")
+    kinds = {"cmyk": mode == "CMYK", "grey": mode in GREY_MODES, "alpha": alpha, "exif-rotated": rotated}
+    return tuple(found + [kind for kind, on in kinds.items() if on])

@@ -1,0 +1,223 @@
+"""Which samples an epoch draws, how often and in what order: pure functions of (seed, epoch)."""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from senet.data.streams import stream
+from senet.errors import UserError
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """What an epoch is made of. By default every training image once.
+
+    Attributes:
+        draw: "shuffle" (every image once), "class_balanced" (every class equally often; within a class every
+            image once before any comes again) or "weighted" (with replacement, in proportion to ``weights``).
+            An epoch has as many draws as images whichever is chosen.
+        weights: for "weighted": a CSV file of rows NAME,WEIGHT, where NAME is a class or an image
+            (CLASS/FILE); an image's own row counts before its class's, and what has neither weighs 1.
+        repeats: repeated augmentation: each drawn image comes this many times in a row with different augmentation
+            (on different devices where there are several), and an epoch sees so many times fewer images.
+        fraction: train on this share of each class.
+        per_class: train on this many images of each class.
+        folds: k-fold cross-validation: split the training images in so many equal parts within each class;
+            the validation split is not used.
+        fold: the part, from 0, that is held out for validation; the others are trained on.
+        subset_seed: chooses ``fraction``, ``per_class`` and ``folds``, so that runs with different seeds train on the
+            same images.
+        sizes: progressive resizing: pairs (epoch, side in pixels); each side holds from its epoch on, before the
+            first the preprocessing's.
+    """
+
+    draw: Literal["shuffle", "class_balanced", "weighted"] = "shuffle"
+    weights: str | None = None
+    repeats: int = 1
+    fraction: float | None = None
+    per_class: int | None = None
+    folds: int | None = None
+    fold: int = 0
+    subset_seed: int = 0
+    sizes: tuple[tuple[int, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sizes", tuple((int(epoch), int(side)) for epoch, side in self.sizes))
+        if (self.draw == "weighted") != (self.weights is not None):
+            raise UserError("data.sampling: draw=weighted and weights=FILE belong together")
+        if self.repeats < 1:
+            raise UserError(f"data.sampling.repeats={self.repeats} must be 1 or more")
+        if self.fraction is not None and self.per_class is not None:
+            raise UserError("data.sampling: give fraction or per_class, not both")
+        if self.fraction is not None and not 0 < self.fraction <= 1:
+            raise UserError(f"data.sampling.fraction={self.fraction} must lie in (0, 1]")
+        if self.per_class is not None and self.per_class < 1:
+            raise UserError(f"data.sampling.per_class={self.per_class} must be 1 or more")
+        if self.folds is not None and not (self.folds >= 2 and 0 <= self.fold < self.folds):
+            raise UserError(
+                f"data.sampling: folds={self.folds} fold={self.fold}: give 2 or more folds and a fold from 0 on"
+            )
+        if any(epoch < 0 or side < 1 for epoch, side in self.sizes) or list(self.sizes) != sorted(self.sizes):
+            raise UserError(
+                f"data.sampling.sizes={list(self.sizes)} must be rising epochs with sides in pixels"
+            )
+
+
+def size_of_epoch(config: SamplingConfig, size: int) -> Callable[[int], int]:
+    """Return the function epoch -> side of the training images."""
+    return _Sizes(config.sizes, size)
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    sizes: tuple[tuple[int, int], ...]
+    size: int
+
+    def __call__(self, epoch: int) -> int:
+        return next((side for first, side in reversed(self.sizes) if epoch >= first), self.size)
+
+
+def by_class(labels: Tensor, ids: Tensor, generator: torch.Generator) -> list[Tensor]:
+    """Return the ids of each class that occurs, in random order."""
+    shuffled = ids[torch.randperm(len(ids), generator=generator)]
+    of_class = labels[shuffled]
+    order = torch.argsort(of_class, stable=True)
+    counts = torch.bincount(of_class)
+    return list(torch.split(shuffled[order], counts[counts > 0].tolist()))
+
+
+def fold_parts(config: SamplingConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sorted ids to train on and those held out; all and none without folds.
+
+    Raises:
+        UserError: if a class has fewer images than there are folds.
+    """
+    ids = torch.arange(len(labels))
+    if config.folds is None:
+        return ids, ids[:0]
+    part = torch.empty_like(ids)
+    for members in by_class(labels, ids, stream(config.subset_seed, "folds")):
+        if len(members) < config.folds:
+            raise UserError(
+                f"data.sampling.folds={config.folds}: class {int(labels[members[0]])} has only "
+                f"{len(members)} images"
+            )
+        part[members] = torch.arange(len(members)) % config.folds
+    return ids[part != config.fold], ids[part == config.fold]
+
+
+def subset(config: SamplingConfig, labels: Tensor, ids: Tensor) -> Tensor:
+    """Return the sorted ids that ``fraction`` or ``per_class`` keeps of each class, at least one.
+
+    Raises:
+        UserError: if a class has fewer than ``per_class`` images.
+    """
+    if config.fraction is None and config.per_class is None:
+        return ids
+    kept = []
+    for members in by_class(labels, ids, stream(config.subset_seed, "subset")):
+        if config.per_class is not None and len(members) < config.per_class:
+            raise UserError(
+                f"data.sampling.per_class={config.per_class}: class {int(labels[members[0]])} has only "
+                f"{len(members)} images"
+            )
+        count = config.per_class or max(1, round(len(members) * (config.fraction or 1)))
+        kept.append(members[:count])
+    return torch.cat(kept).sort().values
+
+
+def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable[[int], str]) -> Tensor:
+    """Return the weight of every image, float64 (N,).
+
+    Raises:
+        UserError: for a row that is not NAME,WEIGHT or names neither a class nor an image.
+    """
+    try:
+        with file.open(newline="") as lines:
+            rows = {row[0]: float(row[1]) for row in csv.reader(lines) if row}
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"data.sampling.weights={file}: {error}; rows must be NAME,WEIGHT") from error
+    of_class = torch.tensor([rows.pop(name, 1.0) for name in classes], dtype=torch.float64)
+    weights = of_class[labels]
+    if rows:
+        for index in range(len(labels)):
+            weights[index] = rows.pop(names(index), float(weights[index]))
+    if rows:
+        raise UserError(f"data.sampling.weights={file}: {next(iter(rows))} is neither a class nor an image")
+    if not (weights >= 0).all() or not weights.sum() > 0:
+        raise UserError(f"data.sampling.weights={file}: weights must be 0 or more, and not all 0")
+    return weights
+
+
+class EpochOrder:
+    """The sample ids of each epoch, in order: the same on every rank and after every resume.
+
+    Args:
+        config: how they are drawn.
+        ids: int64 (n,), the samples there are.
+        labels: int64 (N,), of all samples of the data set.
+        seed: of the run.
+        weights: float64 (N,), for ``draw="weighted"``.
+    """
+
+    def __init__(
+        self, config: SamplingConfig, ids: Tensor, labels: Tensor, seed: int, weights: Tensor | None = None
+    ) -> None:
+        self.config, self.ids, self.labels, self.seed, self.weights = config, ids, labels, seed, weights
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __call__(self, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return ids and draws, both int64 (n,); the draw counts the earlier occurrences of the same id."""
+        generator = stream(self.seed, "order", epoch)
+        total, repeats = len(self.ids), self.config.repeats
+        order = self._drawn(generator)
+        if repeats > 1:
+            order = order[: -(-total // repeats)].repeat_interleave(repeats)[:total]
+        if repeats == 1 and self.config.draw == "shuffle":
+            return order, torch.zeros_like(order)
+        return order, occurrences(order)
+
+    def _drawn(self, generator: torch.Generator) -> Tensor:
+        total = len(self.ids)
+        if self.config.draw == "class_balanced":
+            return self._balanced(generator)
+        if self.config.draw == "weighted":
+            assert self.weights is not None
+            # Inverse of the cumulative sum: torch.multinomial stops at 2**24 choices.
+            edges = self.weights[self.ids].cumsum(0)
+            points = torch.rand(total, generator=generator, dtype=torch.float64) * edges[-1]
+            return self.ids[torch.searchsorted(edges, points, right=True).clamp_(max=total - 1)]
+        return self.ids[torch.randperm(total, generator=generator)]
+
+    def _balanced(self, generator: torch.Generator) -> Tensor:
+        members = by_class(self.labels, self.ids, generator)
+        total, classes = len(self.ids), len(members)
+        # Which classes get the remainder changes from epoch to epoch.
+        extra = set(torch.randperm(classes, generator=generator)[: total % classes].tolist())
+        drawn = []
+        for index, ids in enumerate(members):
+            wanted = total // classes + (index in extra)
+            rounds = -(-wanted // len(ids))
+            again = [ids[torch.randperm(len(ids), generator=generator)] for _ in range(rounds - 1)]
+            drawn.append(torch.cat([ids, *again])[:wanted])
+        return torch.cat(drawn)[torch.randperm(total, generator=generator)]
+
+
+def occurrences(ids: Tensor) -> Tensor:
+    """Return for each position how often its value occurred before it, int64 like ``ids`` (n,)."""
+    order = torch.argsort(ids, stable=True)
+    ordered = ids[order]
+    positions = torch.arange(len(ids))
+    first = torch.ones(len(ids), dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    start = torch.where(first, positions, 0).cummax(0).values
+    result = torch.empty_like(ids)
+    result[order] = positions - start
+    return result

@@ -1,0 +1,126 @@
+"""Every decoder gives Pillow's pixels, on plain and on odd files."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from senet.data import AugmentConfig, Preprocessing
+from senet.data.augment import ImageAugmentation
+from senet.data.datasets import BadImage, FileDataset, Key, collate
+from senet.data.decoders import (
+    build_decoder,
+    decode_fast,
+    decode_reference,
+    describe_decoder,
+    hide_orientation,
+    torchcodec_available,
+)
+from senet.data.device import DeviceDecoder
+from senet.data.folder import ImageTree, scan
+
+needs_torchcodec = pytest.mark.skipif(not torchcodec_available(), reason="torchcodec is not installed")
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    """The bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def odd_files(photo: Image.Image) -> dict[str, bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # rotate by 90 degrees
+    alpha = photo.convert("RGBA")
+    alpha.putalpha(100)
+    return {
+        "plain": encoded(photo, quality=90),
+        "4:4:4": encoded(photo, quality=95, subsampling=0),
+        "progressive": encoded(photo, progressive=True),
+        "grey": encoded(photo.convert("L")),
+        "cmyk": encoded(photo.convert("CMYK")),
+        "rotated": encoded(photo, exif=exif),
+        "png": encoded(photo, "PNG"),
+        "png with alpha": encoded(alpha, "PNG"),
+        "webp": encoded(photo, "WEBP", lossless=True),
+        "16 bit": encoded(Image.fromarray(np.full((9, 9), 40000, dtype=np.uint16)), "PNG"),
+        "bilevel": encoded(photo.convert("1"), "PNG"),
+    }
+
+
+@needs_torchcodec
+@pytest.mark.parametrize("colour", ["RGB", "L"])
+@pytest.mark.parametrize("kind", odd_files(Image.new("RGB", (8, 8))))
+def test_fast_gives_pillows_pixels(photo: Image.Image, kind: str, colour: str) -> None:
+    data = odd_files(photo)[kind]
+    theirs = np.asarray(Image.open(io.BytesIO(data)).convert(colour)).astype(int)
+    ours = decode_fast(data, colour).permute(1, 2, 0).numpy().astype(int)
+    # CMYK is converted by another library on either side.
+    assert np.abs(theirs - ours.reshape(theirs.shape)).max() <= (1 if kind == "cmyk" else 0)
+
+
+@pytest.mark.parametrize("name", ["reference", "fast"])
+@pytest.mark.parametrize("damage", ["half", "empty", "text", "head"])
+def test_damaged_files_raise(photo: Image.Image, name: str, damage: str) -> None:
+    data = encoded(photo)
+    broken = {"half": data[: len(data) // 2], "empty": b"", "text": b"not an image", "head": data[:30]}[
+        damage
+    ]
+    with pytest.raises((OSError, SyntaxError, ValueError)):
+        build_decoder(name, "RGB")(broken)
+
+
+def test_hiding_the_orientation_changes_one_byte_and_no_other_file(photo: Image.Image) -> None:
+    plain = encoded(photo)
+    assert hide_orientation(plain) is plain
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    rotated = encoded(photo, exif=exif)
+    hidden = hide_orientation(rotated)
+    assert sum(a != b for a, b in zip(rotated, hidden, strict=True)) == 1
+    assert Image.open(io.BytesIO(hidden)).getexif().get(0x0112) is None
+    assert hide_orientation(rotated[:5]) == rotated[:5]
+
+
+def test_without_torchcodec_fast_is_pillow(monkeypatch: pytest.MonkeyPatch, photo: Image.Image) -> None:
+    monkeypatch.setattr("senet.data.decoders.torchcodec_available", lambda: False)
+    assert build_decoder("fast", "RGB").func is decode_reference
+    assert "senet[fast]" in describe_decoder("fast")
+
+
+@needs_torchcodec
+def test_the_device_decoder_does_what_workers_do(tree: ImageTree, tmp_path: Path) -> None:
+    root = tmp_path / "d" / "c"
+    root.mkdir(parents=True)
+    for index in range(5):
+        (root / f"{index}.jpg").write_bytes(tree.read(index))
+    (root / "5.jpg").write_bytes(tree.read(5)[:500])
+    Image.new("RGB", (30, 30), "red").save(root / "6.png")
+    records = scan(tmp_path / "d")
+    pre = Preprocessing(size=16, resize=20)
+    augment = ImageAugmentation(AugmentConfig(), pre)
+    in_worker = FileDataset(records, pre, build_decoder("reference", "RGB"), augment, seed=1)
+    encoded_only = FileDataset(records, pre, None, augment, seed=1)
+    keys = [Key(2, index) for index in range(7)]
+    theirs = collate([in_worker[key] for key in keys])
+    ours = collate(DeviceDecoder(encoded_only, torch.device("cpu"))([encoded_only[key] for key in keys]))
+    assert theirs.batch is not None
+    assert ours.batch is not None
+    assert ours.batch.ids.equal(theirs.batch.ids)
+    assert ours.batch.images.equal(theirs.batch.images)
+    assert [bad.path for bad in ours.bad] == ["c/5.jpg"]
+    assert isinstance(in_worker[Key(0, 5)], BadImage)
+
+
+@needs_torchcodec
+def test_decoders_agree_on_real_photographs(shared: Path) -> None:
+    import tarfile
+
+    with tarfile.open(shared / "data" / "imagenet-samples.tar") as archive:
+        files = [archive.extractfile(m).read() for m in archive.getmembers()[:60] if m.isfile()]
+    for data in files:
+        assert decode_fast(data, "RGB").equal(decode_reference(data, "RGB"))

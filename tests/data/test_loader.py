@@ -1,0 +1,196 @@
+"""Which samples come when: exact orders, exact resume, every evaluation sample once, and the same pixels."""
+
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet.data import AugmentConfig, Batch, Preprocessing
+from senet.data.augment import ImageAugmentation
+from senet.data.datasets import FileDataset, MemoryDataset
+from senet.data.decoders import build_decoder
+from senet.data.folder import ImageTree
+from senet.data.ledger import Ledger, read_ledger
+from senet.data.loader import EvalLoader, TrainLoader
+from senet.errors import UserError
+
+PRE = Preprocessing(size=16, resize=20)
+
+
+def memory(samples: int) -> MemoryDataset:
+    return MemoryDataset(torch.zeros(samples, 1, 2, 2, dtype=torch.uint8), torch.arange(samples) % 3)
+
+
+def files(tree: ImageTree) -> FileDataset:
+    augment = ImageAugmentation(AugmentConfig(rand_augment=(2, 9), erase=0.5), PRE)
+    return FileDataset(tree, PRE, build_decoder("fast", "RGB"), augment, seed=5)
+
+
+def flat(batches: Iterable[Iterable[int]]) -> list[int]:
+    return [index for batch in batches for index in batch]
+
+
+def ids(batches: Iterable[Batch]) -> list[list[int]]:
+    return [batch.ids.tolist() for batch in batches]
+
+
+def epoch(loader: TrainLoader, number: int) -> list[list[int]]:
+    loader.set_epoch(number)
+    return ids(loader)
+
+
+def test_an_epoch_is_a_permutation_and_epochs_and_seeds_differ() -> None:
+    loader = TrainLoader(memory(24), 4, seed=1)
+    first, second = flat(epoch(loader, 0)), flat(epoch(loader, 1))
+    assert sorted(first) == sorted(second) == list(range(24))
+    assert first != second
+    assert first != flat(epoch(TrainLoader(memory(24), 4, seed=2), 0))
+    assert first == flat(epoch(loader, 0))
+
+
+def test_the_incomplete_batch_is_left_out() -> None:
+    loader = TrainLoader(memory(23), 4, seed=1)
+    assert [len(batch) for batch in epoch(loader, 0)] == [4] * 5
+    assert len(loader) == 5
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_together_see_what_one_process_sees(world: int) -> None:
+    whole = epoch(TrainLoader(memory(25), 4 * world, seed=3), 7)
+    ranks = [epoch(TrainLoader(memory(25), 4, seed=3, rank=r, world_size=world), 7) for r in range(world)]
+    for step, batch in enumerate(whole):
+        for rank in range(world):
+            assert ranks[rank][step] == batch[rank::world]
+
+
+def test_workers_change_neither_order_nor_pixels(tree: ImageTree) -> None:
+    runs = [list(TrainLoader(files(tree), 4, seed=5, workers=workers)) for workers in (0, 1, 2)]
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            assert one.ids.equal(other.ids)
+            assert one.images.equal(other.images)
+            assert one.labels.equal(other.labels)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize("stop", [1, 3])
+def test_resume_gives_exactly_the_rest_and_the_next_epoch(tree: ImageTree, workers: int, stop: int) -> None:
+    undisturbed = TrainLoader(files(tree), 4, seed=5)
+    expected = [list(undisturbed)]
+    undisturbed.set_epoch(1)
+    expected.append(list(undisturbed))
+
+    killed = TrainLoader(files(tree), 4, seed=5, workers=workers)
+    list(islice(killed, stop))
+    resumed = TrainLoader(files(tree), 4, seed=5, workers=2 - workers)
+    resumed.load_state_dict(killed.state_dict())
+    resumed.set_epoch(0)
+    assert len(resumed) == 4  # as Lightning counts: those before the resume included
+    rest = list(resumed)
+    resumed.set_epoch(1)
+    for mine, theirs in ((rest, expected[0][stop:]), (list(resumed), expected[1])):
+        assert ids(mine) == ids(theirs)
+        assert all(a.images.equal(b.images) for a, b in zip(mine, theirs, strict=True))
+
+
+def test_resume_over_one_two_and_again_one_rank() -> None:
+    data = memory(48)
+    expected = flat(epoch(TrainLoader(data, 8, seed=4), 0))
+    first = TrainLoader(data, 8, seed=4)
+    seen = flat(ids(islice(first, 1)))
+    pair = [TrainLoader(data, 4, seed=4, rank=rank, world_size=2) for rank in range(2)]
+    for loader in pair:
+        loader.load_state_dict(first.state_dict())
+    for left, right in islice(zip(*map(iter, pair), strict=True), 3):
+        seen += [index for both in zip(left.ids.tolist(), right.ids.tolist(), strict=True) for index in both]
+    assert pair[0].state_dict() == pair[1].state_dict()
+    last = TrainLoader(data, 8, seed=4)
+    last.load_state_dict(pair[1].state_dict())
+    seen += flat(ids(last))
+    assert seen == expected
+
+
+def test_a_state_at_the_end_of_an_epoch_leaves_nothing_of_it() -> None:
+    loader = TrainLoader(memory(16), 4, seed=1)
+    list(loader)
+    again = TrainLoader(memory(16), 4, seed=1)
+    again.load_state_dict(loader.state_dict())
+    again.set_epoch(0)
+    assert ids(again) == []
+    assert epoch(again, 1) == epoch(loader, 1)
+
+
+@pytest.mark.parametrize(("samples", "world"), [(13, 1), (13, 2), (13, 3), (2, 3)])
+def test_evaluation_covers_every_sample_once(samples: int, world: int) -> None:
+    loaders = [EvalLoader(memory(samples), 4, rank=r, world_size=world) for r in range(world)]
+    batches = [ids(loader) for loader in loaders]
+    assert sorted(flat(flat(batches))) == list(range(samples))
+    assert [len(b) for b in batches] == [len(loader) for loader in loaders]
+
+
+@pytest.fixture
+def broken_tree(tree: ImageTree, tmp_path: Path) -> tuple[ImageTree, set[int]]:
+    """The tree with images 3 and 10 cut off and emptied."""
+    for index in range(len(tree)):
+        copy = tmp_path / "broken" / tree.name(index)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        data = tree.read(index)
+        copy.write_bytes({3: data[: len(data) // 2], 10: b""}.get(index, data))
+    return ImageTree(tmp_path / "broken", tree.names, tree.labels, tree.classes), {3, 10}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_fail_names_the_file(broken_tree: tuple[ImageTree, set[int]], workers: int) -> None:
+    tree, bad = broken_tree
+    names = {tree.name(index) for index in bad}
+    with pytest.raises(UserError, match="cannot be decoded") as error:
+        list(TrainLoader(files(tree), 4, seed=5, workers=workers))
+    assert any(name in str(error.value) for name in names)
+
+
+def test_skip_leaves_out_lists_and_never_substitutes(
+    broken_tree: tuple[ImageTree, set[int]], tmp_path: Path
+) -> None:
+    tree, bad = broken_tree
+    ledger = Ledger(tmp_path / "skipped.csv")
+    loader = TrainLoader(files(tree), 4, seed=5, workers=2, on_bad_image="skip", ledger=ledger)
+    batches = list(loader)
+    assert len(batches) == len(loader) == 4
+    seen = flat(ids(batches))
+    assert sorted(seen) == sorted(set(range(16)) - bad)
+    assert all(batch.labels.tolist() == [int(tree.labels[i]) for i in batch.ids] for batch in batches)
+    assert ledger.images == bad
+    assert set(read_ledger(tmp_path / "skipped.csv")) == {tree.name(index) for index in bad}
+
+
+def test_a_batch_without_a_readable_image_is_an_error(broken_tree: tuple[ImageTree, set[int]]) -> None:
+    tree, _ = broken_tree
+    with pytest.raises(UserError, match="none of the 1 images"):
+        list(TrainLoader(files(tree), 1, seed=5, on_bad_image="skip"))
+
+
+def test_evaluation_counts_what_it_leaves_out(broken_tree: tuple[ImageTree, set[int]]) -> None:
+    tree, bad = broken_tree
+    dataset = FileDataset(tree, PRE, build_decoder("reference", "RGB"))
+    with pytest.raises(UserError, match="cannot be decoded"):
+        list(EvalLoader(dataset, 1))
+    loader = EvalLoader(dataset, 1, on_bad_image="count")
+    assert len(ids(loader)) + len(loader.ledger.images) == len(tree)
+    assert loader.ledger.images == bad
+
+
+def test_timings_add_up(tree: ImageTree) -> None:
+    loader = TrainLoader(files(tree), 4, seed=5)
+    batches = iter(loader)
+    next(batches)
+    torch.randn(300, 300).svd()  # the consumer's work is not waiting
+    list(batches)
+    timings = loader.timings
+    assert timings.images == 16
+    work = timings.stages["read"] + timings.stages["decode"] + timings.stages["augment"]
+    assert 0 < work <= timings.waited < timings.elapsed
+    assert timings.hint(workers=1, cores=4) is not None
+    timings.reset()
+    assert timings.hint(workers=1, cores=4) is None
