@@ -8,28 +8,31 @@ from senet.analysis.runs import Gap
 from senet.analysis.table import Column, Row, columns
 
 STYLE = """
-:root { --ground: #ffffff; --panel: #f6f7f9; --ink: #202124; --soft: #5f6672; --line: #dfe2e7; --seed: #8b95a5;
+:root { --ground: #ffffff; --panel: #f6f7f9; --ink: #202124; --soft: #5f6672; --line: #dfe2e7; --seed: #6b7585;
   --accent: #1f5fbf; --plain: #b4552d; --good: #176b3a; --bad: #a32121; --paper: #fbf6ea;
   --font: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", sans-serif;
   color-scheme: light dark; }
 @media (prefers-color-scheme: dark) { :root { --ground: #15171a; --panel: #1e2125; --ink: #e6e8eb; --soft: #a2a9b4;
-  --line: #363b42; --seed: #8791a0; --accent: #7fb0ff; --plain: #f0a27e; --good: #7bd39c; --bad: #ff9b93;
+  --line: #363b42; --seed: #aab3c0; --accent: #7fb0ff; --plain: #f0a27e; --good: #7bd39c; --bad: #ff9b93;
   --paper: #2a261c; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 var(--font); }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+main { max-width: 82rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 p { margin: .4rem 0; max-width: 48rem; } .soft, figcaption, dt { color: var(--soft); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .5rem 1rem; margin: 1rem 0 0; }
 dt { font-size: .8rem; } dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .45rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .82rem; } tbody tr:last-child > * { border-bottom: 0; }
 .text { text-align: left; } .wide { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+.detail { display: block; color: var(--soft); font-size: .82rem; font-weight: 400; }
 tbody th { color: var(--ink); font-size: .92rem; }
 table.points tr:not(.groups) > :first-child { position: sticky; left: 0; background: var(--panel); z-index: 1; }
-.groups th { text-align: left; border-bottom-color: transparent; padding-bottom: 0; }
+thead th { vertical-align: bottom; }
+.groups th { text-align: left; white-space: normal; min-width: 10rem; border-bottom-color: transparent;
+  padding-bottom: 0; }
 .paper { background: var(--paper); } .edge { border-left: 2px solid var(--line); }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
@@ -94,12 +97,17 @@ def _table(rows: list[Row]) -> str:
             f'<tr class="groups"><th colspan="{ours}">ours</th><th class="paper edge" '
             f'colspan="{len(shown) - ours}">paper: {escape(settings)}, other data and recipe</th></tr>'
         )
-    head += "<tr>" + "".join(f"<th{_classes(c, shown)}>{escape(c.title)}</th>" for c in shown) + "</tr>"
+    head += "<tr>" + "".join(f"<th{_classes(c, shown)}>{_heading(c)}</th>" for c in shown) + "</tr>"
     body = "".join("<tr>" + "".join(_cell(c, shown, row) for c in shown) + "</tr>" for row in rows)
     return (
         '<div class="scroll" tabindex="0" role="region" aria-label="results"><table class="points">'
         f"<thead>{head}</thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _heading(column: Column) -> str:
+    name, bracket, rest = escape(column.title).partition(" [")
+    return f'{name}<span class="detail">[{rest}</span>' if bracket else name
 
 
 def _classes(column: Column, shown: list[Column], more: str = "") -> str:
@@ -121,7 +129,9 @@ def _cell(column: Column, shown: list[Column], row: Row) -> str:
     tone = ""
     if column.title == "verdict":
         tone = "good" if text.startswith("better") else "bad" if text.startswith(("worse", "no fin")) else ""
-    return f"<td{_classes(column, shown, tone)}>{text}</td>"
+    detail = escape(column.detail(row))
+    below = f'<span class="detail">{detail}</span>' if detail else ""
+    return f"<td{_classes(column, shown, tone)}>{text}{below}</td>"
 
 
 def _gaps(gaps: list[Gap]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from senet.analysis.statistics import t_interval
 from senet.analysis.table import Row, count
 
-INK, GRID, SEED, MEAN, PLAIN = "#202124", "#dadce1", "#8b95a5", "#1f5fbf", "#b4552d"
+INK, GRID, SEED, MEAN, PLAIN = "#202124", "#dadce1", "#6b7585", "#1f5fbf", "#b4552d"
 VARIABLES = {INK: "--ink", GRID: "--line", SEED: "--seed", MEAN: "--accent", PLAIN: "--plain"}
 """The colours in the pictures to the style variables that replace them in SVG."""
 
@@ -20,7 +20,7 @@ Plot = Callable[[list[Row]], Figure | None]
 
 
 def _figure(rows: int = 0) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(5.2, max(3.5, 0.9 + 0.38 * rows)), layout="constrained", facecolor="none")
+    figure = Figure(figsize=(5.0, max(3.6, 0.9 + 0.38 * rows)), layout="constrained", facecolor="none")
     axis: Any = figure.subplots()
     axis.set_facecolor("none")
     axis.grid(color=GRID, linewidth=0.8)
@@ -28,7 +28,7 @@ def _figure(rows: int = 0) -> tuple[Figure, Any]:
     axis.spines[["top", "right"]].set_visible(False)
     for side in ("left", "bottom"):
         axis.spines[side].set_color(SEED)
-    axis.tick_params(colors=INK, labelsize=10, length=0)
+    axis.tick_params(colors=INK, labelsize=11.5, length=0)
     return figure, axis
 
 
@@ -44,9 +44,9 @@ def _draw(axis: Any, x: float, row: Row, colour: str) -> None:
     errors = list(row.errors.values())
     interval = t_interval(errors)
     if interval:
-        axis.plot([x, x], interval, color=colour, linewidth=2.2, solid_capstyle="round", zorder=2)
-    axis.scatter([x] * len(errors), errors, s=26, color=SEED, zorder=3, linewidths=0)
-    axis.scatter([x], [row.top1.mean], s=54, color=colour, zorder=4, linewidths=0)
+        axis.plot([x, x], interval, color=colour, linewidth=3, alpha=0.45, solid_capstyle="round", zorder=2)
+    axis.scatter([x] * len(errors), errors, s=30, color=SEED, zorder=3, linewidths=0)
+    axis.scatter([x], [row.top1.mean], s=64, color=colour, zorder=4, linewidths=0)
 
 
 def error_by_reduction(rows: list[Row]) -> Figure | None:
@@ -69,7 +69,7 @@ def error_by_reduction(rows: list[Row]) -> Figure | None:
             textcoords="offset points",
             ha="right",
             color=PLAIN,
-            fontsize=10,
+            fontsize=11.5,
         )
         for error in row.errors.values():
             axis.plot(
@@ -82,8 +82,8 @@ def error_by_reduction(rows: list[Row]) -> Figure | None:
     axis.set_xticks(reductions, [str(r) for r in reductions])
     axis.minorticks_off()
     axis.set_xlim(min(reductions) / 1.5, max(reductions) * 1.5)
-    axis.set_xlabel("reduction ratio r", color=INK)
-    axis.set_ylabel("top-1 error, %", color=INK)
+    axis.set_xlabel("reduction ratio r", color=INK, fontsize=11.5)
+    axis.set_ylabel("top-1 error, %", color=INK, fontsize=11.5)
     _frame(axis, [e for row in with_se + plain for e in row.errors.values()], axis.set_ylim)
     return figure
 
@@ -99,12 +99,14 @@ def error_by_point(rows: list[Row]) -> Figure | None:
         errors, colour = list(row.errors.values()), PLAIN if row.baseline is None else MEAN
         interval = t_interval(errors)
         if interval:
-            axis.plot(interval, [y, y], color=colour, linewidth=2.2, solid_capstyle="round", zorder=2)
-        axis.scatter(errors, [y] * len(errors), s=26, color=SEED, zorder=3, linewidths=0)
-        axis.scatter([row.top1.mean], [y], s=54, color=colour, zorder=4, linewidths=0)
+            axis.plot(
+                interval, [y, y], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round", zorder=2
+            )
+        axis.scatter(errors, [y] * len(errors), s=30, color=SEED, zorder=3, linewidths=0)
+        axis.scatter([row.top1.mean], [y], s=64, color=colour, zorder=4, linewidths=0)
     axis.set_yticks(range(len(shown)), [row.label for row in shown])
     axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set_xlabel("top-1 error, %", color=INK)
+    axis.set_xlabel("top-1 error, %", color=INK, fontsize=11.5)
     _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_xlim)
     return figure
 
@@ -132,14 +134,14 @@ def error_by_cost(rows: list[Row]) -> Figure | None:
             xytext=(-8 if right else 8, 5),
             textcoords="offset points",
             ha="right" if right else "left",
-            fontsize=10,
+            fontsize=11.5,
             color=INK,
         )
     axis.set_xlim(min(values) - 0.12 * spread, max(values) + 0.12 * spread)
     axis.locator_params(axis="x", nbins=5)
     axis.xaxis.set_major_formatter(lambda value, _: count(round(value)))
-    axis.set_xlabel(name, color=INK)
-    axis.set_ylabel("top-1 error, %", color=INK)
+    axis.set_xlabel(name, color=INK, fontsize=11.5)
+    axis.set_ylabel("top-1 error, %", color=INK, fontsize=11.5)
     _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_ylim)
     return figure
 

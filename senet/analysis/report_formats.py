@@ -17,18 +17,20 @@ def heading(column: Column) -> str:
 def as_text(rows: list[Row]) -> str:
     """Return the brief table with aligned columns; a bar separates ours from the paper's."""
     shown = [column for column in columns(rows) if column.brief]
-    cells = [[heading(c) for c in shown]] + [[c.cell(row) or "-" for c in shown] for row in rows]
+    cells = [[c.title for c in shown]] + [[c.text(row) or "-" for c in shown] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(shown))]
+    ours = sum(column.group == "ours" for column in shown)
     lines = []
     for line in cells:
-        text = ""
-        for i, (cell, width, column) in enumerate(zip(line, widths, shown, strict=True)):
-            first_of_paper = column.group == "paper" and shown[i - 1].group == "ours"
-            text += ("  |  " if first_of_paper else "  " if i else "") + (
-                cell.ljust(width) if is_text(column) else cell.rjust(width)
-            )
-        lines.append(text.rstrip())
+        padded = [
+            cell.ljust(width) if is_text(column) else cell.rjust(width)
+            for cell, width, column in zip(line, widths, shown, strict=True)
+        ]
+        groups = ["  ".join(padded[:ours]), "  ".join(padded[ours:])]
+        lines.append("  |  ".join(group for group in groups if group).rstrip())
     lines.insert(1, "-" * max(map(len, lines)))
+    if ours < len(shown):
+        lines.insert(0, " " * lines[0].index("|") + "|  paper")
     return "\n".join(lines) + "\n"
 
 
@@ -41,7 +43,7 @@ def as_markdown(rows: list[Row]) -> str:
     """Return a Markdown table with every column."""
     shown = columns(rows)
     lines = [[heading(c) for c in shown], [":--" if is_text(c) else "--:" for c in shown]]
-    lines += [[c.cell(row).replace("|", "\\|") for c in shown] for row in rows]
+    lines += [[c.text(row).replace("|", "\\|") for c in shown] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
@@ -69,7 +71,7 @@ def as_latex(rows: list[Row]) -> str:
             rf"\cmidrule(lr){{1-{ours}}} \cmidrule(lr){{{ours + 1}-{ours + theirs}}}",
         ]
     lines += [_latex_row([column.title for column in shown]), r"\midrule"]
-    lines += [_latex_row([column.cell(row) for column in shown]) for row in rows]
+    lines += [_latex_row([column.text(row) for column in shown]) for row in rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 

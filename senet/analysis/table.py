@@ -167,13 +167,19 @@ class Column(NamedTuple):
         title: its heading.
         group: "ours" or "paper".
         cell: the text of a row; "" where there is nothing to say.
+        detail: what follows the cell, under it where there is room: its interval.
         brief: whether the table on a terminal has it.
     """
 
     title: str
     group: Literal["ours", "paper"]
     cell: Callable[[Row], str]
+    detail: Callable[[Row], str] = lambda row: ""
     brief: bool = True
+
+    def text(self, row: Row) -> str:
+        """Return cell and detail on one line."""
+        return f"{self.cell(row)} {self.detail(row)}".strip()
 
 
 def columns(rows: list[Row]) -> list[Column]:
@@ -183,10 +189,9 @@ def columns(rows: list[Row]) -> list[Column]:
         Column("top-1 err, %", "ours", lambda row: _spread(row.top1)),
         Column("top-5 err, %", "ours", lambda row: _spread(row.top5), brief=False),
         Column("n", "ours", lambda row: str(row.top1.n) if row.top1 else "0"),
-        Column("difference, points [95 %]", "ours", _difference),
+        Column("difference [95 %]", "ours", _estimate, _seed_interval),
         Column("verdict", "ours", _verdict),
-        Column("McNemar p", "ours", lambda row: p_value(row.images.p) if row.images else ""),
-        Column("bootstrap [95 %]", "ours", _bootstrap, brief=False),
+        Column("McNemar p [bootstrap 95 %]", "ours", _image_p, _image_interval, brief=False),
         Column("parameters", "ours", lambda row: count(row.parameters)),
         Column("MACs", "ours", lambda row: count(row.macs)),
         Column("images/s", "ours", lambda row: f"{row.rate:,.0f}" if row.rate else ""),
@@ -197,7 +202,7 @@ def columns(rows: list[Row]) -> list[Column]:
         *ours,
         Column("top-1 err, %", "paper", lambda row: f"{row.paper.top1_err:.2f}" if row.paper else ""),
         Column("difference", "paper", lambda r: f"{r.paper_gain:+.2f}" if r.paper_gain is not None else ""),
-        Column("M params", "paper", _paper_parameters, brief=False),
+        Column("params, M", "paper", _paper_parameters, brief=False),
         Column("table", "paper", lambda row: row.paper.source if row.paper else ""),
     ]
 
@@ -208,13 +213,16 @@ def _spread(spread: Spread | None) -> str:
     return f"{spread.mean:.2f}" + (f" ± {spread.sd:.2f}" if spread.sd is not None else "")
 
 
-def _difference(row: Row) -> str:
-    if row.difference is None:
-        return ""
-    interval = row.difference.interval
-    return f"{row.difference.estimate:+.2f}" + (
-        f" [{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
-    )
+def _estimate(row: Row) -> str:
+    return f"{row.difference.estimate:+.2f}" if row.difference else ""
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"[{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+
+
+def _seed_interval(row: Row) -> str:
+    return _interval(row.difference.interval) if row.difference else ""
 
 
 def _verdict(row: Row) -> str:
@@ -225,8 +233,12 @@ def _verdict(row: Row) -> str:
     return row.difference.verdict if row.difference else "baseline missing"
 
 
-def _bootstrap(row: Row) -> str:
-    return f"[{row.images.interval[0]:+.2f}, {row.images.interval[1]:+.2f}]" if row.images else ""
+def _image_p(row: Row) -> str:
+    return p_value(row.images.p) if row.images else ""
+
+
+def _image_interval(row: Row) -> str:
+    return _interval(row.images.interval) if row.images else ""
 
 
 def _paper_parameters(row: Row) -> str:
