@@ -60,9 +60,10 @@ def _grid(blocks: Mapping[str, ClassStatistics], title: str, panel: Panel) -> Fi
         axis.set(xlabel="channel", ylabel="gate")
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-        low, high = axis.get_ylim()
+        axis.xaxis.get_major_locator().set_params(integer=True)
         # A sigmoid fills 0..1; tanh and ReLU gates set their own frame.
-        axis.set_ylim(min(0.0, low), max(1.0, high))
+        if float(found.mean.min()) >= 0 and float(found.mean.max()) <= 1:
+            axis.set_ylim(-0.02, 1.02)
     for axis in axes[len(blocks) :]:
         axis.remove()
     handles, labels = axes[0].get_legend_handles_labels()
