@@ -10,6 +10,8 @@ from senet.errors import UserError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("senet.analysis.models_command", "the zoo: parameters, multiply-adds, the paper's figures"),
+    "report": ("senet.analysis.report", "runs of any kind as one table with intervals, and plots"),
+    "gates": ("senet.analysis.gates", "what the SE blocks of a run do: the paper's Figures 6 and 7"),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

@@ -1,15 +1,14 @@
 """What the gates of a network do, per block, class and channel, streamed in one pass (paper section 7)."""
 
-import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from senet.analysis.paper import figure6
 from senet.errors import UserError
 from senet.models import Network
 
@@ -160,9 +159,8 @@ class PaperPanel(NamedTuple):
 
 def paper_panels() -> dict[str, PaperPanel]:
     """Return the mean of "all" and the sd over the four classes of Figure 6's panels (SE-ResNet-50)."""
-    figure = json.loads(files("senet.analysis").joinpath("figure6.json").read_text())
     found = {}
-    for block, curves in figure.items():
+    for block, curves in figure6().items():
         four = torch.tensor([curves[name] for name in PAPER_CLASSES.values()], dtype=torch.float64)
         overall = torch.tensor(curves["all"], dtype=torch.float64)
         found[block] = PaperPanel(float(overall.mean()), float(four.std(0, correction=0).mean()))

@@ -126,7 +126,7 @@ def validation_batches(record: Mapping[str, Any], root: str | None) -> Iterable[
         yield preprocessing.normalise(batch.images), batch.labels
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``senet gates``."""
     parser.add_argument("run", type=Path, metavar="RUN_DIR")
     parser.add_argument(
@@ -138,18 +138,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="where to write (default: RUN_DIR/gates)")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run ``senet gates``."""
-    checkpoint = load_checkpoint(args.run / "checkpoints" / f"{args.which}.ckpt")
-    network, used = load_network(checkpoint, args.weights)
+    checkpoint = load_checkpoint(arguments.run / "checkpoints" / f"{arguments.which}.ckpt")
+    network, used = load_network(checkpoint, arguments.weights)
     record = checkpoint["senet"]
-    chosen = choose_classes(args.classes, record["classes"])
+    chosen = choose_classes(arguments.classes, record["classes"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = ((x.to(device), y) for x, y in validation_batches(record, args.root))
+    batches = ((x.to(device), y) for x, y in validation_batches(record, arguments.root))
     found = collect_gates(network.to(device), batches, len(record["classes"]))
-    out = args.out or args.run / "gates"
+    out = arguments.out or arguments.run / "gates"
     text = write(found, chosen, out, paper=record["model"]["name"] == "se_resnet50")
-    print(f"{record['model']['name']}, {args.which} checkpoint, {used} weights\n\n{text}\nwritten to {out}")
+    print(
+        f"{record['model']['name']}, {arguments.which} checkpoint, {used} weights\n\n{text}\nwritten to {out}"
+    )
     return 0
 
 

@@ -92,10 +92,10 @@ def _table(rows: list[Row]) -> str:
     ours = sum(column.group == "ours" for column in shown)
     head = ""
     if ours < len(shown):
-        settings = " and ".join(sorted({row.paper.setting for row in rows if row.paper}))
+        data = " and ".join(sorted({row.paper.dataset for row in rows if row.paper}))
         head = (
             f'<tr class="groups"><th colspan="{ours}">ours</th><th class="paper edge" '
-            f'colspan="{len(shown) - ours}">paper: {escape(settings)}, other data and recipe</th></tr>'
+            f'colspan="{len(shown) - ours}">paper: its own networks on {escape(data)}, its own recipe</th></tr>'
         )
     head += "<tr>" + "".join(f"<th{_classes(c, shown)}>{_heading(c)}</th>" for c in shown) + "</tr>"
     body = "".join("<tr>" + "".join(_cell(c, shown, row) for c in shown) + "</tr>" for row in rows)

@@ -5,11 +5,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from senet.analysis.report_formats import as_csv, as_latex, as_markdown, as_text
 from senet.analysis.page import as_html
 from senet.analysis.plots import as_svg, draw, save_png
+from senet.analysis.report_formats import as_csv, as_latex, as_markdown, as_text
 from senet.analysis.runs import At, Gap, Study, collect
-from senet.analysis.table import Row, build_rows, common_settings
+from senet.analysis.table import Row, build_rows, common_settings, source
+
+RECIPES = {
+    "cited": "quoted by the paper from elsewhere",
+    "main": "SGD, batch 1024, lr 0.6 divided by 10 every 30 of 100 epochs",
+    "ablation": "lr 0.1, divided by 10 on plateaus, about 300 epochs, label smoothing, no SE biases, SE-ResNet-50",
+    "fixed270": "as the ablations, on a fixed schedule of 270 epochs",
+    "mobile": "batch 256, lr 0.1, divided by 10 on plateaus, about 400 epochs",
+    "senet154": "batch 2048, lr 1.0, label smoothing, dropout, BN frozen at the end",
+    "cifar": "the recipes of the trunks' own papers",
+    "places": "Places365-Challenge, from scratch",
+    "coco": "Faster R-CNN",
+    "released": "the authors' released weights, trained longer and with more augmentation",
+}
+"""What the paper's recipes are, by the name that ``PaperFigure.recipe`` has for them."""
 
 
 class Report(NamedTuple):
@@ -33,7 +47,7 @@ def report(
 
     Args:
         paths: run directories, directories of runs, or globs.
-        out: where to write; by default ``report`` in the first path.
+        out: where to write; by default ``report`` in the one directory given, else here.
         baseline: label of the point to compare with; by default each point's plain twin.
         at: figures of the "last" epoch, or of the "best" one, which flatters: it is chosen on the same images.
 
@@ -42,7 +56,8 @@ def report(
     """
     study = collect(paths, baseline, at)
     rows = build_rows(study, at)
-    out = out or Path(paths[0]) / "report"
+    if out is None:
+        out = Path(paths[0]) / "report" if len(paths) == 1 and Path(paths[0]).is_dir() else Path("report")
     out.mkdir(parents=True, exist_ok=True)
     notes, lead, shared = _notes(rows, at), _lead(study), common_settings(study)
     figures = draw(rows)
@@ -119,11 +134,11 @@ def _notes(rows: list[Row], at: At) -> list[str]:
         "MACs: multiply-adds of convolutions and matrix products for one image; images/s: training, median over "
         "seeds.",
     ]
-    recipes = {(r.paper.source, r.paper.setting, r.paper.recipe) for r in rows if r.paper}
+    recipes = {(source(row.paper), row.paper.dataset, RECIPES[row.paper.recipe]) for row in rows if row.paper}
     notes += [
-        f"Paper, {source} ({setting}): {recipe}. Its figures are of one run each, without intervals; compare the "
+        f"Paper, {table} ({dataset}): {recipe}. Its figures are of one run each, without intervals; compare the "
         "order and the differences, not the levels."
-        for source, setting, recipe in sorted(recipes)
+        for table, dataset, recipe in sorted(recipes)
     ]
     return notes
 
@@ -131,17 +146,17 @@ def _notes(rows: list[Row], at: At) -> list[str]:
 # Command --------------------------------------------------------------------------------------------------
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def configure(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``senet report``."""
     parser.add_argument("paths", nargs="+", metavar="DIR", help="run directories, or directories of them")
-    parser.add_argument("--out", type=Path, help="where to write (default: DIR/report)")
+    parser.add_argument("--out", type=Path, help="where to write (default: DIR/report; of several, ./report)")
     parser.add_argument("--baseline", metavar="LABEL", help="point to compare with (default: the plain twin)")
     parser.add_argument("--at", choices=("last", "best"), default="last", help="which epoch's figures")
 
 
-def main(args: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run ``senet report``; 1 if a run is missing, so that scripts notice."""
-    made = report(args.paths, args.out, baseline=args.baseline, at=args.at)
+    made = report(arguments.paths, arguments.out, baseline=arguments.baseline, at=arguments.at)
     print(made.text)
     print("written to", made.files[0].parent)
     return 1 if any(gap.missing for gap in made.gaps) else 0

@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 
-from senet.analysis.table import Column, Row, columns
+from senet.analysis.table import Column, Row, columns, source
 
 PAPER_SIGN = "paper: "
 
@@ -83,8 +83,8 @@ FIELDS = (
     "point", "baseline", "seeds", "n", "top1_err", "top1_err_sd", "top5_err", "top5_err_sd", "difference",
     "difference_low", "difference_high", "difference_method", "difference_n", "verdict", "only_ours",
     "only_baseline", "mcnemar_p", "bootstrap_low", "bootstrap_high", "parameters", "macs",
-    "images_per_second", "paper_key", "paper_source", "paper_setting", "paper_recipe", "paper_top1_err",
-    "paper_top5_err", "paper_difference", "paper_params_M", "paper_gflops",
+    "images_per_second", "paper_key", "paper_source", "paper_network", "paper_recipe", "paper_top1_err",
+    "paper_top5_err", "paper_difference", "paper_params_m", "paper_gmacs",
 )  # fmt: skip
 
 
@@ -124,6 +124,13 @@ def _published(row: Row) -> list[object]:
     if paper is None:
         return [None] * 9
     return [
-        *(paper.key, paper.source, paper.setting, paper.recipe, paper.top1_err, paper.top5_err),
-        *(row.paper_gain, paper.params_M, paper.gflops),
+        *(
+            paper.key,
+            source(paper),
+            f"{paper.label}, {paper.dataset}",
+            paper.recipe,
+            paper.top1_err,
+            paper.top5_err,
+        ),
+        *(row.paper_gain, paper.params_m, paper.gmacs),
     ]

@@ -5,7 +5,7 @@ import glob
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -139,7 +139,7 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
     if not directories and plan is None:
         raise UserError(f"there is no run directory in {', '.join(map(str, paths))}")
     runs = [read_run(directory, at) for directory in directories]
-    study = _planned(plan, runs) if plan is not None else _inferred(runs, Path(paths[0]).name or "runs")
+    study = _planned(plan, runs) if plan is not None else _inferred(runs, _name(paths))
     if baseline is not None:
         labels = [point.label for point in study.points]
         if baseline not in labels:
@@ -147,6 +147,12 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
         for point in study.points:
             point.baseline = None if point.label == baseline else baseline
     return study
+
+
+def _name(paths: Sequence[str | Path]) -> str:
+    """Return the name of the one directory given, else "runs"."""
+    only = Path(paths[0]).resolve() if len(paths) == 1 else None
+    return only.name if only is not None and only.is_dir() else "runs"
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
@@ -293,41 +299,47 @@ def _plan(paths: Sequence[str | Path]) -> dict[str, Any] | None:
         return None
     path = Path(paths[0]) / "study.json"
     try:
-        plan = json.loads(path.read_text())
+        plan = dict(json.loads(path.read_text()))
         labels = [point["label"] for point in plan["points"]]
-    except (ValueError, KeyError, TypeError) as error:
+        jobs = [(job["run"], job["label"], job["seed"]) for job in plan["jobs"].values()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__} {error})") from error
+    if not labels:
+        return None  # a search has no points beforehand
+    if not {label for _, label, _ in jobs} <= set(labels):
+        raise UserError(f"{path} has a job of no point")
     if len(set(labels)) != len(labels):
         raise UserError(f"{path} has two points of one label")
-    return dict(plan)
+    return plan
 
 
 def _planned(plan: Mapping[str, Any], runs: Sequence[Run]) -> Study:
-    """Give every run to the point of ``study.json`` whose overrides it was started with."""
+    """Give every run to the point whose job it is; jobs without a finished run become gaps."""
+    jobs = {job["run"]: job for job in plan["jobs"].values()}
     points, gaps = [], []
-    owners = [_owner(run, plan["points"]) for run in runs]
     for entry in plan["points"]:
-        mine = [run for run, owner in zip(runs, owners, strict=True) if owner == entry["label"]]
-        baseline = entry.get("baseline", plan.get("baseline"))
-        point = Point(entry["label"], baseline=baseline, paper=entry.get("paper"))
-        point.config = next((run.config for run in mine if run.config), {})
-        if point.baseline == point.label:
-            point.baseline = None
-        gaps += _fill(point, mine)
-        absent = set(plan.get("seeds", ())) - {run.seed for run in mine}
-        gaps += [Gap(point.label, seed, None, "was not run") for seed in sorted(absent)]
+        label = entry["label"]
+        baseline = entry.get("baseline") or plan.get("baseline")
+        mine = {run.path.name: run for run in runs if jobs.get(run.path.name, {}).get("label") == label}
+        point = Point(label, baseline=None if baseline == label else baseline, paper=entry.get("paper"))
+        point.config = next((run.config for run in mine.values() if run.config), {})
+        gaps += _fill(point, [_with_reason(run, jobs[name]) for name, run in mine.items()])
+        gaps += [
+            Gap(label, job["seed"], None, "was not run")
+            for name, job in jobs.items()
+            if job["label"] == label and name not in mine
+        ]
         points.append(point)
     gaps += [
         Gap(run.path.name, run.seed, run.path, "belongs to no point of study.json")
-        for run, owner in zip(runs, owners, strict=True)
-        if owner is None
+        for run in runs
+        if run.path.name not in jobs
     ]
     return Study(str(plan.get("name", "study")), points, gaps)
 
 
-def _owner(run: Run, entries: Sequence[Mapping[str, Any]]) -> str | None:
-    typed = set(run.record.get("overrides", ()))
-    fitting = [entry for entry in entries if typed.issuperset(entry.get("overrides", ()))]
-    # A point that sets nothing fits every run; the one that sets most is meant.
-    best = max(fitting, key=lambda entry: len(entry.get("overrides", ())), default=None)
-    return str(best["label"]) if best is not None else None
+def _with_reason(run: Run, job: Mapping[str, Any]) -> Run:
+    """Return an unfinished run with the ledger's reason, which knows of kills that the run could not record."""
+    if run.problem is None or not job.get("reason"):
+        return run
+    return replace(run, problem=f"{job['status']}: {job['reason']}")

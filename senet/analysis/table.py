@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from senet.analysis.labels import flatten, settings
-from senet.analysis.paper import Published, published
+from senet.analysis.paper import PaperFigure, paper_figure, paper_figures
 from senet.analysis.runs import At, Point, Predictions, Study
 from senet.analysis.statistics import (
     Difference,
@@ -18,15 +18,18 @@ from senet.analysis.statistics import (
     compare_images,
     describe,
 )
-from senet.errors import UserError
+from senet.nn import SEConfig
 
-AXES = {
-    "reduction": ("r{}", {}),
-    "squeeze": ("squeeze_{}", {"none": "nosqueeze"}),
-    "gate": ("excite_{}", {}),
-    "placement": ("se_{}", {"conv3x3": "se_3x3"}),
+ABLATIONS = {
+    "reduction": ("T10",),
+    "squeeze": ("T11", "T16"),
+    "gate": ("T12",),
+    "stages": ("T13",),
+    "placement": ("T14", "T15"),
 }
-"""SE axes to the keys of the published ablations; the second of each are keys of another form."""
+"""SE axes to the paper's tables (v4) about them."""
+NETWORKS = ("T2", "T3", "T4", "T5")
+"""The paper's tables of networks and their plain twins."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Row:
     macs: int | None
     rate: float | None
     reduction: int | None
-    paper: Published | None
+    paper: PaperFigure | None
     paper_gain: float | None
 
 
@@ -76,8 +79,8 @@ def _row(point: Point, baseline: Point | None, keys: Mapping[str, str], at: At) 
     base = {seed: run.error(at) for seed, run in baseline.runs.items()} if baseline else {}
     first = next(iter(runs.values()), None)
     rates = [run.summary["images_per_second"] for run in runs.values() if run.summary["images_per_second"]]
-    paper = published(keys[point.label]) if point.label in keys else None
-    paper_base = published(keys[baseline.label]) if baseline and baseline.label in keys else None
+    paper = paper_figure(keys[point.label]) if point.label in keys else None
+    paper_base = paper_figure(keys[baseline.label]) if baseline and baseline.label in keys else None
     return Row(
         label=point.label,
         baseline=point.baseline,
@@ -95,8 +98,12 @@ def _row(point: Point, baseline: Point | None, keys: Mapping[str, str], at: At) 
     )
 
 
-def _paper_gain(paper: Published | None, base: Published | None) -> float | None:
-    if paper is None or base is None or paper.recipe != base.recipe or paper.key == base.key:
+def _paper_gain(paper: PaperFigure | None, base: PaperFigure | None) -> float | None:
+    if paper is None or base is None or paper.key == base.key:
+        return None
+    # The paper sets its CIFAR networks beside cited ones; otherwise recipes must agree.
+    comparable = paper.recipe == base.recipe or (paper.version, paper.table) == (base.version, base.table)
+    if not comparable or paper.top1_err is None or base.top1_err is None:
         return None
     return round(paper.top1_err - base.top1_err, 4)
 
@@ -118,43 +125,49 @@ def _same_images(a: Predictions, b: Predictions) -> bool:
 
 
 def paper_keys(study: Study) -> dict[str, str]:
-    """Return the published figure's key of every point that has one.
+    """Return the published figure's key (v4) of every point that has one.
 
-    ``study.json`` names them; otherwise they follow from the one SE axis in which the points differ.
+    ``study.json`` names them; otherwise they follow from the one SE axis in which the points differ, or else
+    from the names of the networks.
     """
     named = {point.label: point.paper for point in study.points if point.paper}
     if named:
         return named
-    ses = [point.config.get("se") for point in study.points]
-    known = [se for se in ses if se]
+    known = [point.config["se"] for point in study.points if point.config.get("se")]
     varying = [axis for axis in (known[0] if known else {}) if len({str(se[axis]) for se in known}) > 1]
-    if len(varying) != 1:
+    if len(varying) > 1 or not set(varying) <= ABLATIONS.keys():
         return {}
-    keys = {}
-    for point, se in zip(study.points, ses, strict=True):
-        key = _axis_key(varying[0], se[varying[0]]) if se else "none"
-        if key is not None and _exists(key):
-            keys[point.label] = key
-    return keys
+    found = {p.label: _ablation(p, varying[0]) if varying else _network(p) for p in study.points if p.config}
+    return {label: figure.key for label, figure in found.items() if figure is not None}
 
 
-def _axis_key(axis: str, value: Any) -> str | None:
-    if axis == "stages":
-        if value is None:
-            return "stage_all"
-        return f"stage{value[0]}" if len(value) == 1 else None
-    if axis not in AXES:
-        return None
-    form, others = AXES[axis]
-    return others.get(str(value), form.format(value))
+def _ablation(point: Point, axis: str) -> PaperFigure | None:
+    """Return the row of the ablation's tables whose SE block has the same value on ``axis``."""
+    if not point.config.get("se"):
+        return paper_figure("none")
+    value = getattr(SEConfig(**point.config["se"]), axis)
+    figures = [figure for figure in paper_figures() if figure.version == "v4"]
+    for table in ABLATIONS[axis]:
+        for figure in figures:
+            se = figure.se_config() if figure.table == table else None
+            # The row of r = 16 in Table 16 has the squeeze of Table 11's "avg"; the first table found is meant.
+            if se is not None and getattr(se, axis) == value:
+                return figure
+    return None
 
 
-def _exists(key: str) -> bool:
-    try:
-        published(key)
-    except UserError:
-        return False
-    return True
+def _network(point: Point) -> PaperFigure | None:
+    """Return the row of the network in the paper's main tables, of the same data if there is one."""
+    data, name = point.config["data"]["name"], point.config["model"]["name"]
+    rows = [
+        figure
+        for figure in paper_figures()
+        if figure.version == "v4"
+        and figure.table in NETWORKS
+        and figure.model == name
+        and not figure.key.endswith("_original")
+    ]
+    return min(rows, key=lambda figure: figure.dataset != data, default=None)
 
 
 # Columns --------------------------------------------------------------------------------------------------
@@ -200,10 +213,10 @@ def columns(rows: list[Row]) -> list[Column]:
         return ours
     return [
         *ours,
-        Column("top-1 err, %", "paper", lambda row: f"{row.paper.top1_err:.2f}" if row.paper else ""),
+        Column("top-1 err, %", "paper", lambda row: _number(row, "top1_err", ".2f")),
         Column("difference", "paper", lambda r: f"{r.paper_gain:+.2f}" if r.paper_gain is not None else ""),
-        Column("params, M", "paper", _paper_parameters, brief=False),
-        Column("table", "paper", lambda row: row.paper.source if row.paper else ""),
+        Column("params, M", "paper", lambda row: _number(row, "params_m", ".1f"), brief=False),
+        Column("table", "paper", lambda row: source(row.paper) if row.paper else ""),
     ]
 
 
@@ -241,8 +254,14 @@ def _image_interval(row: Row) -> str:
     return _interval(row.images.interval) if row.images else ""
 
 
-def _paper_parameters(row: Row) -> str:
-    return f"{row.paper.params_M:.1f}" if row.paper and row.paper.params_M is not None else ""
+def _number(row: Row, name: str, form: str) -> str:
+    value = getattr(row.paper, name) if row.paper else None
+    return format(value, form) if value is not None else ""
+
+
+def source(paper: PaperFigure) -> str:
+    """Return version and table: "v4 T10"."""
+    return f"{paper.version} {paper.table}"
 
 
 def p_value(p: float) -> str:

@@ -1,7 +1,6 @@
 """Gates streamed in one pass against gates computed by hand and kept."""
 
 import csv
-import json
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -19,7 +18,8 @@ from senet.analysis.gate_statistics import (
     sampled_channels,
     saturation,
 )
-from senet.analysis.gates import add_arguments, choose_classes, main, saturation_text
+from senet.analysis.gates import choose_classes, configure, run, saturation_text
+from senet.analysis.paper import figure6
 from senet.data import Preprocessing
 from senet.data.datasets import digits
 
@@ -44,19 +44,21 @@ def test_one_pass_equals_two_passes():
 
 
 def by_hand(network, images: torch.Tensor) -> dict[str, np.ndarray]:
-    """Gates from the inputs of the SE blocks and their two matrices (Eq. 2 and 3), in float64."""
+    """Gates from the squeezed maps and the two matrices of each block (Eq. 3), in float64."""
     gates = {}
 
     def keep(name):
-        def hook(se, inputs):
-            z = inputs[0].double().mean((2, 3))
-            w1, w2 = (fc.weight.double().flatten(1) for fc in (se.excitation.fc1, se.excitation.fc2))
-            b1, b2 = se.excitation.fc1.bias.double(), se.excitation.fc2.bias.double()
+        def hook(excitation, inputs):
+            z = inputs[0].double().flatten(1)
+            w1, w2 = (fc.weight.double().flatten(1) for fc in (excitation.fc1, excitation.fc2))
+            b1, b2 = excitation.fc1.bias.double(), excitation.fc2.bias.double()
             gates[name] = torch.sigmoid(F.relu(z @ w1.T + b1) @ w2.T + b2).numpy()
 
         return hook
 
-    handles = [se.register_forward_pre_hook(keep(name)) for name, se in network.se_blocks().items()]
+    handles = [
+        se.excitation.register_forward_pre_hook(keep(name)) for name, se in network.se_blocks().items()
+    ]
     with torch.no_grad():
         network.eval()(images)
     for handle in handles:
@@ -80,7 +82,9 @@ def test_every_block_class_and_channel():
     batches = [(images[i : i + 5], labels[i : i + 5]) for i in range(0, 23, 5)]
     found = collect_gates(network, batches, 3)
     expected = by_hand(network, images)
-    assert list(found) == [f"SE_{stage}_{block}" for stage in (2, 3, 4) for block in (1, 2, 3)]
+    assert (
+        list(found) == list(expected) == [f"SE_{stage}_{block}" for stage in (2, 3, 4) for block in (1, 2, 3)]
+    )
     for name, gates in expected.items():
         for k in range(3):
             mine = gates[labels.numpy() == k]
@@ -110,12 +114,13 @@ def test_gates_that_are_maps_and_networks_without():
         collect_gates(create_model("resnet20"), [], 10)
 
 
-def test_figure6_shows_what_the_paper_shows(shared: Path):
-    figure = json.loads((shared / "paper" / "figure6.json").read_text())
-    widths = create_model("se_resnet50").se_widths()
-    assert panels(widths) == list(figure)
-    for block, curves in figure.items():
-        assert [channel + 1 for channel in sampled_channels(widths[block][0])] == curves["index"]
+def test_figure6_shows_what_the_paper_shows():
+    blocks = {2: 3, 3: 4, 4: 6, 5: 3}  # of SE-ResNet-50
+    assert panels(f"SE_{s}_{b}" for s, n in blocks.items() for b in range(1, n + 1)) == list(figure6())
+    for block, curves in figure6().items():
+        assert [channel + 1 for channel in sampled_channels(128 * 2 ** (int(block[3]) - 1))] == curves[
+            "index"
+        ]
 
 
 def test_paper_statistics_as_published():
@@ -171,8 +176,8 @@ def test_command(tmp_path: Path, capsys):
     state = {f"model.{key}": value for key, value in network.state_dict().items()}
     torch.save({"senet": record, "state_dict": state}, tmp_path / "checkpoints" / "best.ckpt")
     parser = ArgumentParser()
-    add_arguments(parser)
-    assert main(parser.parse_args([str(tmp_path), "--classes", "3,7"])) == 0
+    configure(parser)
+    assert run(parser.parse_args([str(tmp_path), "--classes", "3,7"])) == 0
     assert "se_resnet20, best checkpoint, raw weights" in capsys.readouterr().out
     split = digits(train=False)
     pictures = preprocessing.normalise(split.dataset.images)
@@ -190,4 +195,4 @@ def test_command(tmp_path: Path, capsys):
     with (tmp_path / "gates" / "saturation.csv").open(newline="") as file:
         assert [row["block"] for row in csv.DictReader(file)] == list(network.se_blocks())
     with pytest.raises(UserError, match="has no folder"):
-        main(parser.parse_args([str(tmp_path), "--root", "elsewhere"]))
+        run(parser.parse_args([str(tmp_path), "--root", "elsewhere"]))

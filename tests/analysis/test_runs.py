@@ -80,6 +80,17 @@ def test_the_papers_ablations_are_found(tmp_path: Path, axis, values, keys):
     assert sorted(paper_keys(collect([tmp_path])).values()) == sorted(keys)
 
 
+def test_the_papers_networks_are_found(tmp_path: Path):
+    for name in ("preact_resnet110", "se_preact_resnet110", "resnet50", "se_resnet50", "resnet20"):
+        values = config(name) | {"data": {"name": "cifar100"}}
+        write_run(tmp_path / name, values, 0, RIGHT)
+    keys = paper_keys(collect([tmp_path]))
+    assert keys == {
+        "preact_resnet110": "c100_resnet110", "se_preact_resnet110": "c100_se_resnet110",
+        "resnet50": "resnet50_main", "se_resnet50": "se_resnet50_main",
+    }  # fmt: skip
+
+
 def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
     good = write_run(tmp_path / "b", config(), 0, RIGHT)
     older = write_run(tmp_path / "a", config(), 0, RIGHT)
@@ -110,32 +121,47 @@ def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
 
 
 def test_study_json_decides(tmp_path: Path):
+    jobs = {
+        "a": ("r=16", 0, "finished", None), "b": ("r=16", 1, "finished", None),
+        "c": ("r=4", 0, "finished", None), "d": ("r=4", 1, "killed", "its process ended with signal 9"),
+        "e": ("plain", 0, "missing", None), "f": ("plain", 1, "finished", None),
+    }  # fmt: skip
     plan = {
         "name": "reduction",
         "baseline": "plain",
-        "seeds": [0, 1],
         "points": [
             {"label": "r=16", "overrides": [], "paper": "r16"},
-            {"label": "r=4", "overrides": ["se.reduction=4"], "paper": "r4"},
-            {"label": "plain", "overrides": ["model=resnet20"], "paper": "none"},
+            {"label": "r=4", "overrides": ["se.reduction=4"], "paper": "r4", "baseline": "r=16"},
+            {"label": "plain", "overrides": ["model=resnet20"], "paper": "none", "baseline": None},
         ],
+        "jobs": {
+            f"hash of {run}": {"run": run, "label": label, "seed": seed, "status": status, "reason": reason}
+            for run, (label, seed, status, reason) in jobs.items()
+        },
     }
     (tmp_path / "study.json").write_text(json.dumps(plan))
-    write_run(tmp_path / "a", config(), 0, RIGHT, overrides=["seed=0"])
-    write_run(tmp_path / "b", config(), 1, RIGHT, overrides=["seed=1"])
-    write_run(tmp_path / "c", config(reduction=4), 0, RIGHT, overrides=["seed=0", "se.reduction=4"])
-    write_run(tmp_path / "d", config("resnet20"), 1, RIGHT, overrides=["model=resnet20", "seed=1"])
+    for run, (label, seed, status, _) in jobs.items():
+        values = config("resnet20") if label == "plain" else config(reduction=int(label[2:]))
+        if status != "missing":
+            # A run that is killed dies with "running" in its record.
+            write_run(tmp_path / run, values, seed, RIGHT, status={"killed": "running"}.get(status, status))
+    write_run(tmp_path / "stray", config(), 5, RIGHT)
     study = collect([tmp_path])
+    assert study.name == "reduction"
     assert [(p.label, p.baseline, sorted(p.runs)) for p in study.points] == [
         ("r=16", "plain", [0, 1]),
-        ("r=4", "plain", [0]),
+        ("r=4", "r=16", [0]),
         ("plain", None, [1]),
     ]
     assert [(gap.label, gap.seed, gap.reason) for gap in study.gaps] == [
-        ("r=4", 1, "was not run"),
+        ("r=4", 1, "killed: its process ended with signal 9"),
         ("plain", 0, "was not run"),
+        ("stray", 5, "belongs to no point of study.json"),
     ]
     assert paper_keys(study) == {"r=16": "r16", "r=4": "r4", "plain": "none"}
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(UserError, match=r"study.json cannot be read"):
+        collect([tmp_path])
 
 
 def test_finding(tmp_path: Path):
