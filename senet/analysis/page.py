@@ -27,11 +27,12 @@ table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-
 th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .82rem; } tbody tr:last-child > * { border-bottom: 0; }
 .text { text-align: left; } .wide { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
+.words { white-space: normal; min-width: 9rem; }
 .detail { display: block; color: var(--soft); font-size: .82rem; font-weight: 400; }
 tbody th { color: var(--ink); font-size: .92rem; }
 table.points tr:not(.groups) > :first-child { position: sticky; left: 0; background: var(--panel); z-index: 1; }
 thead th { vertical-align: bottom; }
-.groups th { text-align: left; white-space: normal; min-width: 10rem; border-bottom-color: transparent;
+.groups th { text-align: left; white-space: normal; border-bottom-color: transparent;
   padding-bottom: 0; }
 .paper { background: var(--paper); } .edge { border-left: 2px solid var(--line); }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
@@ -95,7 +96,7 @@ def _table(rows: list[Row]) -> str:
         data = " and ".join(sorted({row.paper.dataset for row in rows if row.paper}))
         head = (
             f'<tr class="groups"><th colspan="{ours}">ours</th><th class="paper edge" '
-            f'colspan="{len(shown) - ours}">paper: its own networks on {escape(data)}, its own recipe</th></tr>'
+            f'colspan="{len(shown) - ours}">paper: {escape(data)}, its own recipe</th></tr>'
         )
     head += "<tr>" + "".join(f"<th{_classes(c, shown)}>{_heading(c)}</th>" for c in shown) + "</tr>"
     body = "".join("<tr>" + "".join(_cell(c, shown, row) for c in shown) + "</tr>" for row in rows)
@@ -131,7 +132,8 @@ def _cell(column: Column, shown: list[Column], row: Row) -> str:
         tone = "good" if text.startswith("better") else "bad" if text.startswith(("worse", "no fin")) else ""
     detail = escape(column.detail(row))
     below = f'<span class="detail">{detail}</span>' if detail else ""
-    return f"<td{_classes(column, shown, tone)}>{text}{below}</td>"
+    more = f"words {tone}" if column.title == "verdict" else tone
+    return f"<td{_classes(column, shown, more.strip())}>{text}{below}</td>"
 
 
 def _gaps(gaps: list[Gap]) -> str:

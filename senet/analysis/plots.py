@@ -124,19 +124,9 @@ def error_by_cost(rows: list[Row]) -> Figure | None:
     figure, axis = _figure()
     spread = max(values) - min(values)
     for x, row in zip(values, shown, strict=True):
-        assert row.top1 is not None
-        colour = PLAIN if row.baseline is None else MEAN
-        _draw(axis, x, row, colour)
-        right = x > min(values) + 0.75 * spread
-        axis.annotate(
-            row.label,
-            (x, row.top1.mean),
-            xytext=(-8 if right else 8, 5),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=11.5,
-            color=INK,
-        )
+        _draw(axis, x, row, PLAIN if row.baseline is None else MEAN)
+    for x, row in zip(values, shown, strict=True):
+        _name(axis, x, row, [(v, r) for v, r in zip(values, shown, strict=True) if r is not row], spread)
     axis.set_xlim(min(values) - 0.12 * spread, max(values) + 0.12 * spread)
     axis.locator_params(axis="x", nbins=5)
     axis.xaxis.set_major_formatter(lambda value, _: count(round(value)))
@@ -144,6 +134,25 @@ def error_by_cost(rows: list[Row]) -> Figure | None:
     axis.set_ylabel("top-1 error, %", color=INK, fontsize=11.5)
     _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_ylim)
     return figure
+
+
+def _name(axis: Any, x: float, row: Row, others: list[tuple[float, Row]], spread: float) -> None:
+    """Write a point's label beside it: to the inside at the right end, below where another stands just above."""
+    assert row.top1 is not None
+    y, (low, high) = row.top1.mean, axis.dataLim.intervaly
+    near = 0.09 * (high - low)
+    below = any(abs(v - x) < 0.3 * spread and 0 <= r.top1.mean - y < near for v, r in others if r.top1)
+    right = x > axis.dataLim.x0 + 0.75 * spread
+    axis.annotate(
+        row.label,
+        (x, y),
+        xytext=(-8 if right else 8, -5 if below else 5),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="top" if below else "bottom",
+        fontsize=11.5,
+        color=INK,
+    )
 
 
 def draw(rows: list[Row]) -> dict[str, Figure]:

@@ -301,7 +301,7 @@ def common_settings(study: Study) -> dict[str, str]:
     for key, name in COMMON.items():
         values = {str(f.get(key)) for f in flat}
         if flat and (len(values) == 1 or key == "model.name"):
-            shared[name] = ", ".join(dict.fromkeys(str(f.get(key)) for f in flat))
+            shared[name] = ", ".join(sorted(values)) if len(values) < 4 else f"{len(values)} networks"
     runs = [run for point in study.points for run in point.runs.values()]
     shared["weights"] = (
         " and ".join(sorted({"averaged" if r.weights == "ema" else "raw" for r in runs})) or "-"
