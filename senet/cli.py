@@ -13,6 +13,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("senet.data.check", "decode every image once; report what is broken, odd or doubled"),
     "pack": ("senet.data.pack", "write images into a few large files, resized if asked"),
     "prepare": ("senet.data.prepare", "ImageNet from its archives; made-up photographs"),
+    "report": ("senet.analysis.report", "runs of any kind as one table with intervals, and plots"),
+    "gates": ("senet.analysis.gates", "what the SE blocks of a run do: the paper's Figures 6 and 7"),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

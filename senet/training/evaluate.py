@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +10,14 @@ from torch import nn
 from senet.data import AnyDataConfig, Preprocessing
 from senet.data.module import ImageData
 from senet.errors import UserError
-from senet.models import Network, create_model
-from senet.nn import SEConfig
+from senet.models import Network
+from senet.models.checkpoint import load_checkpoint, load_network
 from senet.training import launch
 from senet.training.config import AnyData, EvalConfig, validate
 from senet.training.console import say
 from senet.training.evaluation import EvaluationModule
 from senet.training.rundir import RunDir, checkpoint_path, write_json
 from senet.training.trainer import build_trainer
-
-KEY_PREFIX = {"raw": "model.", "ema": "ema.module."}
 
 
 class _Evaluation(EvaluationModule):
@@ -30,50 +27,6 @@ class _Evaluation(EvaluationModule):
 
     def networks(self) -> dict[str, nn.Module]:
         return {"raw": self.model}
-
-
-def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one of our checkpoints.
-
-    Raises:
-        UserError: if the file is missing or was not written by senet.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path} cannot be read as a checkpoint ({type(error).__name__})") from error
-    if not isinstance(checkpoint, dict) or "senet" not in checkpoint:
-        raise UserError(f"{path} was not written by senet: it has no record of its network and preprocessing")
-    return checkpoint
-
-
-def load_network(checkpoint: Mapping[str, Any], weights: str) -> tuple[Network, str]:
-    """Rebuild the network of a checkpoint with its "raw" or "ema" weights ("auto": those it was chosen by).
-
-    Returns:
-        The network in evaluation mode, and which weights it has.
-    """
-    record = checkpoint["senet"]
-    which = record["selected_by"] if weights == "auto" else weights
-    prefix = KEY_PREFIX[which]
-    state = {
-        key.removeprefix(prefix): value
-        for key, value in checkpoint["state_dict"].items()
-        if key.startswith(prefix)
-    }
-    if not state:
-        raise UserError(
-            "this checkpoint has no averaged weights (the run had ema.decay=null): use weights=raw"
-        )
-    model = dict(record["model"])
-    se = model.pop("se")
-    network = create_model(
-        model.pop("name"), se=SEConfig(**se) if se else None, **model.pop("options"), **model
-    )
-    network.load_state_dict(state, strict=True)
-    return network.eval(), which
 
 
 def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from senet import UserError, create_model
+from senet.models.checkpoint import load_checkpoint, load_network
 from senet.training.config import EvalConfig, validate
 from senet.training.entry import RunDir, new_evaluation
-from senet.training.evaluate import build_data, load_checkpoint, load_network
+from senet.training.evaluate import build_data
 
 FOLDER = ("data=imagefolder", "data.preprocessing.size=32", "data.preprocessing.resize=36", "data.batch_size=4",
           "trainer.max_epochs=2", "data.workers=0", "ema.decay=0.5")  # fmt: skip

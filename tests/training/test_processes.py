@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from senet.training.evaluate import load_checkpoint
+from senet.models.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=320", "data.val_images=13",

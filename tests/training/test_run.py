@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from senet.models.checkpoint import load_checkpoint, load_network
 from senet.training.callbacks import FiniteLossGuard
 from senet.training.entry import RunDir, resume_run
-from senet.training.evaluate import load_checkpoint, load_network
 
 QUICK = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.val_images=39",
          "data.batch_size=16", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "augment.pad=1")  # fmt: skip

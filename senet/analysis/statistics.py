@@ -1,0 +1,178 @@
+"""How sure a difference is: over seeds with t intervals, over images with exact and bootstrap tests.
+
+Two sources of chance are kept apart. Over *seeds*: the validation images are fixed, training is repeated; this
+answers whether the setting is better. Over *images*: the trained networks are fixed, other images might have
+been drawn; this answers whether these networks are better, and needs fewer seeds.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+LEVEL = 0.95
+DRAWS = 10_000
+
+
+class Spread(NamedTuple):
+    """Mean, sample standard deviation (n - 1; None for one value) and number of values."""
+
+    mean: float
+    sd: float | None
+    n: int
+
+
+def describe(values: Sequence[float]) -> Spread:
+    """Return mean, sd and n of one or more values."""
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Spread(float(np.mean(values)), sd, len(values))
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % t interval of the mean, or None for one value or values without spread."""
+    mean, sd, n = describe(values)
+    if not sd:
+        return None
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
+    return mean - half, mean + half
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A point's error minus its baseline's, in percentage points; below 0 is better.
+
+    Attributes:
+        estimate: the mean difference.
+        interval: 95 % interval, or None.
+        method: "paired" (same seeds) or "Welch" (other seeds).
+        n: pairs, or the smaller number of seeds.
+        reason: why there is no interval, or None.
+    """
+
+    estimate: float
+    interval: tuple[float, float] | None
+    method: str
+    n: int
+    reason: str | None = None
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says, in words."""
+        if self.interval is None:
+            return f"{self.reason}: no interval"
+        low, high = self.interval
+        if high < 0:
+            return f"better by {-high:.2f}..{-low:.2f} points"
+        if low > 0:
+            return f"worse by {low:.2f}..{high:.2f} points"
+        return "within noise"
+
+
+def compare(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Difference:
+    """Compare errors by seed: a paired t interval over the common seeds, Welch's where fewer than two agree.
+
+    Pairing assumes that the differences of single seeds are about normal; Welch's interval that both samples
+    are.
+    """
+    common = sorted(ours.keys() & baseline.keys())
+    if len(common) < 2 <= min(len(ours), len(baseline)):
+        return _welch(list(ours.values()), list(baseline.values()))
+    if not common:
+        estimate = describe(list(ours.values())).mean - describe(list(baseline.values())).mean
+        return Difference(estimate, None, "unpaired", min(len(ours), len(baseline)), "one seed")
+    differences = [ours[seed] - baseline[seed] for seed in common]
+    interval = t_interval(differences) if np.ptp(differences) > 1e-9 else None
+    reason = None
+    if interval is None:
+        reason = "one seed" if len(common) == 1 else "no spread over seeds"
+    return Difference(describe(differences).mean, interval, "paired", len(common), reason)
+
+
+def _welch(a: Sequence[float], b: Sequence[float]) -> Difference:
+    estimate, n = describe(a).mean - describe(b).mean, min(len(a), len(b))
+    va, vb = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
+    if va + vb < 1e-18:
+        return Difference(estimate, None, "Welch", n, "no spread over seeds")
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(va + vb)
+    return Difference(estimate, (estimate - half, estimate + half), "Welch", n)
+
+
+# Over images ----------------------------------------------------------------------------------------------
+
+Right = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class ImageComparison:
+    """Two sets of networks on the same images.
+
+    Attributes:
+        only_ours: (image, seed) pairs that only ours got right.
+        only_baseline: those that only the baseline got right.
+        p: exact two-sided p of McNemar's test.
+        interval: 95 % bootstrap interval of the difference of errors, in points.
+        seeds: seeds that both have.
+    """
+
+    only_ours: int
+    only_baseline: int
+    p: float
+    interval: tuple[float, float]
+    seeds: int
+
+
+def compare_images(ours: Right, baseline: Right) -> ImageComparison:
+    """Compare what was right, both (seeds, images) in the same order.
+
+    Seeds see the same images, so their (image, seed) pairs are not independent: an image is the unit of both
+    tests. They assume that images were drawn independently, and say nothing of seeds that were not trained.
+    """
+    assert ours.ndim == 2
+    assert ours.shape == baseline.shape
+    gains = (ours.astype(np.int64) - baseline).sum(0)
+    return ImageComparison(
+        only_ours=int((ours & ~baseline).sum()),
+        only_baseline=int((baseline & ~ours).sum()),
+        p=mcnemar(gains),
+        interval=bootstrap(gains, len(ours)),
+        seeds=len(ours),
+    )
+
+
+def mcnemar(gains: npt.NDArray[np.int64]) -> float:
+    """Return the exact two-sided p of McNemar's test, for one seed or several.
+
+    ``gains`` (N,) is, per image, the seeds that only ours got right minus those that only the baseline did.
+    If the two were equally good, each image's gain g would as likely be -g. The sum T of the gains then has
+    the characteristic function ``prod cos(g t)``, whose inverse transform is T's exact distribution. For one
+    seed this is the binomial test on the images that exactly one of the two got right.
+    """
+    sizes, counts = np.unique(np.abs(gains[gains != 0]), return_counts=True)
+    if not sizes.size:
+        return 1.0
+    reach = int((sizes * counts).sum())
+    angles = 2 * np.pi * np.arange(2 * reach + 1) / (2 * reach + 1)
+    transform = np.ones_like(angles)
+    for size, count in zip(sizes, counts, strict=True):
+        transform *= np.cos(size * angles) ** count
+    chance = np.fft.ifft(transform).real  # of T = 0, 1, ..., reach, -reach, ..., -1
+    values = np.concatenate([np.arange(reach + 1), np.arange(-reach, 0)])
+    p = float(chance[np.abs(values) >= abs(int(gains.sum()))].sum())
+    return min(1.0, max(0.0, p))
+
+
+def bootstrap(gains: npt.NDArray[np.int64], seeds: int) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the difference of errors in points, images drawn anew.
+
+    Images of equal gain are alike, so drawing N images is drawing how often each gain occurs.
+    """
+    values, counts = np.unique(gains, return_counts=True)
+    n = len(gains)
+    drawn = np.random.default_rng(0).multinomial(n, counts / n, size=DRAWS) @ values
+    low, high = np.percentile(-100.0 * drawn / (n * seeds), [100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2])
+    return float(low), float(high)
