@@ -63,7 +63,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
             for contender in GROUPS[group]
             for mode in modes
         }
-        rows += table(group, interleave(steps, rounds=options.rounds, device=options.device), options.batch)
+        rows += table(
+            group,
+            interleave(steps, rounds=options.rounds, device=options.device, clock=options.clock),
+            options.batch,
+        )
     settings = {"batch": options.batch, "size": options.size}
     settings["dtype"] = str(options.dtype).removeprefix("torch.")
     return save(options.out, "inference", rows, options.device, **settings)

@@ -21,8 +21,18 @@ Step = Callable[[], object]
 PACKAGES = ("senet", "torch", "triton", "timm", "torchvision")
 
 
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
 def interleave(
-    candidates: Mapping[str, Step], *, rounds: int, device: str, calls: int = 1, warmup: int = 3
+    candidates: Mapping[str, Step],
+    *,
+    rounds: int,
+    device: str,
+    calls: int = 1,
+    warmup: int = 3,
+    clock: str = "wall",
 ) -> dict[str, list[float]]:
     """Return seconds per call of every candidate, one value a round.
 
@@ -32,6 +42,8 @@ def interleave(
         device: where the work happens; on "cuda" events on the stream are read, not the host's clock.
         calls: calls that are timed as one, where a single one is short.
         warmup: calls of every candidate before the first round.
+        clock: on a CPU, "wall", or "cpu" for the processor time of this process: with one thread it is what the
+            wall clock would show on a machine that nobody else uses.
     """
     for step in candidates.values():
         for _ in range(warmup):
@@ -41,16 +53,16 @@ def interleave(
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            seconds[name].append(_time(candidates[name], calls, device) / calls)
+            seconds[name].append(_time(candidates[name], calls, device, CLOCKS[clock]) / calls)
     return seconds
 
 
-def _time(step: Step, calls: int, device: str) -> float:
+def _time(step: Step, calls: int, device: str, clock: Clock) -> float:
     if device != "cuda":
-        start = time.perf_counter()
+        start = clock()
         for _ in range(calls):
             step()
-        return time.perf_counter() - start
+        return clock() - start
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
     torch.cuda.synchronize()
     begin.record()
@@ -216,6 +228,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, help="images per step (128 on a GPU, 8 on a CPU)")
     parser.add_argument("--rounds", type=int, help="n (30 on a GPU, 5 on a CPU)")
     parser.add_argument("--threads", type=int, help="of torch on a CPU; default: torch's")
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help="cpu: on a busy machine")
     parser.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16", "float16"])
     parser.add_argument("--blocks", type=Path, help="block sizes that tune.py wrote")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))

@@ -69,7 +69,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
         for se in (SEConfig(), None):
             candidates = dict(tails(se, maps, not options.no_compile))
             candidates["copy"] = graphed(lambda t=target, m=maps[2]: t.copy_(m), options.device)
-            seconds = interleave(candidates, rounds=options.rounds, device=options.device, calls=3)
+            seconds = interleave(
+                candidates, rounds=options.rounds, device=options.device, clock=options.clock, calls=3
+            )
             floor = median(seconds.pop("copy")) / 2 * TRANSFERS
             group = f"stage {stage}, {channels}x{size}x{size}, " + ("SE" if se else "no SE")
             for name, values in seconds.items():

@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
                     network.compile()
                 step = training_step(network, options.batch, options.size, options.device, options.dtype)
                 steps[contender, mode] = step
-        seconds = interleave(steps, rounds=options.rounds, device=options.device)
+        seconds = interleave(steps, rounds=options.rounds, device=options.device, clock=options.clock)
         memory = {k: peak_memory(step) for k, step in steps.items()} if options.device == "cuda" else {}
         rows += table(group, seconds, options.batch, peak_mib=memory)
     settings = {"batch": options.batch, "size": options.size}
