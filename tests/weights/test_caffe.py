@@ -38,7 +38,7 @@ def blob(values: Tensor, legacy: bool = False) -> bytes:
         shape = b"".join(varint(number << 3) + varint(size) for number, size in enumerate(sizes, start=1))
     else:
         shape = block(7, block(1, b"".join(map(varint, values.shape))))
-    return shape + block(5, struct.pack(f"<{values.numel()}f", *values.flatten().tolist()))
+    return shape + block(5, values.detach().numpy().astype("<f4").tobytes())
 
 
 def layer(name: str, kind: str, *blobs: Tensor) -> bytes:
