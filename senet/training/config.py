@@ -74,6 +74,21 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, config=_CLOSED)
+class RanksConfig:
+    """Agreement of the processes of a run.
+
+    Attributes:
+        check_every_n_steps: optimiser steps between comparisons of all ranks' weights.
+    """
+
+    check_every_n_steps: int = 200
+
+    def __post_init__(self) -> None:
+        if self.check_every_n_steps < 1:
+            raise UserError(f"ranks.check_every_n_steps={self.check_every_n_steps} must be 1 or more")
+
+
+@dataclass(frozen=True, config=_CLOSED)
 class WandbConfig:
     """Weights & Biases.
 
@@ -125,6 +140,7 @@ class RunConfig:
         loss: loss function.
         ema: average of the weights.
         checkpoint: when to save.
+        ranks: how often the ranks are compared.
         channels_last: NHWC memory layout, faster in most cases.
         compile: ``torch.compile`` the network in place.
         trainer: arguments of Lightning's Trainer, under Lightning's names.
@@ -146,6 +162,7 @@ class RunConfig:
     trainer: TrainerSettings
     logger: LoggerConfig
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    ranks: RanksConfig = field(default_factory=RanksConfig)
     channels_last: bool = True
     compile: bool = False
 
