@@ -7,7 +7,8 @@ import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,19 @@ def command_line(main: Callable[[], None], study: Callable[[list[str]], int] | N
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit; we want the exception
     setup_console(launch.rank())
     register_models()
-    try:
+    with in_one_line():
         if _asks_for_study(sys.argv[1:]):
             if study is None:
                 raise UserError("-m: this program does one thing at a time")
             sys.exit(study([a for a in sys.argv[1:] if a not in MULTIRUN]))
         main()
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """End a mistake with one line on stderr and exit status 2."""
+    try:
+        yield
     except UserError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:

@@ -110,7 +110,13 @@ class RunDir:
 
     def start_over(self) -> None:
         """Remove what an attempt without a checkpoint left behind, all but what it said."""
-        keep = {self.config_file, self.record_file, self.log_file, self.path / "output.txt", self.path / ".lock"}
+        keep = {
+            self.config_file,
+            self.record_file,
+            self.log_file,
+            self.path / "output.txt",
+            self.path / ".lock",
+        }
         for path in set(self.path.iterdir()) - keep:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         self.checkpoints.mkdir()

@@ -22,7 +22,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
     """
     total: Tensor | int = 0
     for tensor in tensors:
-        for piece in tensor.flatten().split(_PIECE):
+        for piece in torch.split(tensor.flatten(), _PIECE):
             bits = piece.view(_INTEGERS[piece.element_size()]).long()
             odd = torch.arange(1, 2 * len(bits), 2, device=bits.device)
             total = total * 1_000_003 + (bits * odd).sum()

@@ -1,6 +1,7 @@
 """What can be done with a study: run it, look at it, run again what failed, add seeds."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ def main(typed: list[str]) -> int:
     configs = configs_directory()
     with composing(configs):
         request = parse(typed)
+        _slots(request.launcher, request.base["trainer"])  # refuse wrong ones before anything is written
         if request.base.get("search"):
             from senet.training.study.search import search  # optuna is needed for nothing else
 
@@ -52,38 +54,36 @@ def open_ledger(request: Request, typed: list[str], name: str | None = None) -> 
         "baseline": None if request.sweeps else ablation.get("baseline"),
         "command": typed,
         "launcher": request.base["launcher"],
+        "trainer": request.base["trainer"],
     }
     return ledger
 
 
 def execute(ledger: Ledger, launcher: LauncherConfig, jobs: list[Job], source: Source) -> int:
-    """Run jobs of a locked ledger, show how the study stands, return the exit status."""
+    """Run what ``source`` offers, show how the study stands, return the exit status.
+
+    Args:
+        ledger: locked by this process.
+        launcher: where jobs run.
+        jobs: those that decide whether the study is done.
+        source: of jobs.
+    """
     link_latest(ledger.path)
     ledger.reconcile(ledger.jobs.values())
+    slots = _slots(launcher, ledger.head["trainer"])
+    done = sum(job.status in DONE for job in jobs)
     say(f"study     {ledger.path}")
-    trainer = _trainer(ledger, jobs)
-    slots = build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
-    say(f"jobs      {_standing(jobs)}; {len(slots)} at once")
+    say(f"jobs      {f'{len(jobs)}, of which {done} are done; ' if jobs else ''}{len(slots)} at once")
     interrupted = Runner(ledger, build_executor(launcher, ledger.path), slots, source).run()
     show(ledger)
     if interrupted:
-        say(f"stopped; continue with the same command, or: senet study retry {ledger.path}")
+        say(f"stopped; continue with: train.py -m {shlex.join(ledger.head['command'])}")
         return INTERRUPTED
     return launch.OK if all(job.status in DONE for job in jobs) else launch.FAILED
 
 
-def _standing(jobs: list[Job]) -> str:
-    done = sum(job.status in DONE for job in jobs)
-    return f"{len(jobs)}, of which {done} done" if done else f"{len(jobs)}"
-
-
-def _trainer(ledger: Ledger, jobs: list[Job]) -> dict[str, Any]:
-    """Return the trainer section that all jobs share, as far as slots go."""
-    trainers = [ledger.directory(job).config()["trainer"] for job in jobs]
-    if len({(str(t["devices"]), t["accelerator"]) for t in trainers}) > 1:
-        raise UserError("the jobs of a study share its slots: trainer.devices and trainer.accelerator take one value")
-    trainer: dict[str, Any] = trainers[0]
-    return trainer
+def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[Slot]:
+    return build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
 
 
 def _gpus(trainer: Mapping[str, Any]) -> list[str]:
@@ -142,6 +142,3 @@ def extend(path: Path, typed: list[str]) -> int:
         ledger.save()
         launcher = _launcher(ledger, [o for o in typed if o not in seeds])
         return execute(ledger, launcher, jobs, Grid(jobs))
-
-
-__all__ = ["Slot", "execute", "extend", "main", "open_ledger", "retry", "status"]

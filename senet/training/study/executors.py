@@ -139,7 +139,9 @@ class Submitit:
         try:
             import submitit
         except ModuleNotFoundError as error:
-            raise UserError("launcher=submitit needs the submitit package: install senet[submitit]") from error
+            raise UserError(
+                "launcher=submitit needs the submitit package: install senet[submitit]"
+            ) from error
         settings = dict(parameters)
         self._folder, self._cluster = folder, str(settings.pop("cluster", "slurm"))
         try:
@@ -166,7 +168,9 @@ class Submitit:
             return None
         try:
             return int(job.result())
-        except Exception:  # whatever ended the job is for the engine's log; the run's record says how far it came
+        except (
+            Exception
+        ):  # whatever ended the job is for the engine's log; the run's record says how far it came
             return GONE
 
     def stop(self, handle: str, *, now: bool = False) -> None:
@@ -228,7 +232,7 @@ class LauncherConfig:
     """
 
     executor: str
-    slots: str | None
+    slots: str | int | None
     parameters: dict[str, Any]
 
 
@@ -261,14 +265,20 @@ def build_slots(config: LauncherConfig, devices: int, gpus: list[str]) -> list[S
     if config.slots is not None:
         jobs, _, each = str(config.slots).partition("x")
         if not (jobs.isdigit() and each.isdigit() and int(jobs) and int(each)):
-            raise UserError(f"launcher.slots={config.slots} must be JxD, e.g. 4x2: 4 jobs at once of 2 devices each")
+            raise UserError(
+                f"launcher.slots={config.slots} must be JxD, e.g. 4x2: 4 jobs at once of 2 devices each"
+            )
         count = int(jobs)
         if int(each) != devices:
-            raise UserError(f"launcher.slots={config.slots}: {each} devices per job, but trainer.devices={devices}")
+            raise UserError(
+                f"launcher.slots={config.slots}: {each} devices per job, but trainer.devices={devices}"
+            )
     if not local:
         return [Slot()] * count
     if gpus and count * devices > len(gpus):
-        raise UserError(f"launcher.slots={config.slots} needs {count * devices} GPUs; there are {len(gpus)} here")
+        raise UserError(
+            f"launcher.slots={config.slots} needs {count * devices} GPUs; there are {len(gpus)} here"
+        )
     cores = sorted(os.sched_getaffinity(0))
     share = max(1, len(cores) // count)
     return [

@@ -120,7 +120,9 @@ class Ledger:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 file.seek(0)
-                raise UserError(f"process {file.read().strip()} is running this study: {self.path}") from error
+                raise UserError(
+                    f"process {file.read().strip()} is running this study: {self.path}"
+                ) from error
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -171,6 +173,9 @@ def close(job: Job, run: RunDir, status: int | None) -> None:
     elif status is None:
         job.status, job.reason = "killed", "it ended with the process that ran the study"
     elif status == 0 or 0 < status < 128:
-        job.status, job.reason = "failed", f"its process ended {describe_exit(status)}: see {run.path}/output.txt"
+        job.status, job.reason = (
+            "failed",
+            f"its process ended {describe_exit(status)}: see {run.path}/output.txt",
+        )
     else:
         job.status, job.reason = "killed", f"its process ended {describe_exit(status)}"

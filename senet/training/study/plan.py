@@ -24,6 +24,9 @@ from senet.training.rundir import RunDir
 from senet.training.study.executors import LauncherConfig
 from senet.training.study.ledger import Job, Ledger, Point
 
+SHARED = {"trainer", "trainer.devices", "trainer.accelerator", "runs_dir"}
+"""Keys that must be the same for all jobs of a study."""
+
 _WIDTHS = ("reduction", "round_to", "stages")
 """SE settings that say nothing but the hidden width of every block."""
 
@@ -74,6 +77,11 @@ def _compose(overrides: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     return values, sections
 
 
+def compose_run(overrides: list[str]) -> dict[str, Any]:
+    """Return the configuration of one run. Must be called while ``composing``."""
+    return _compose(overrides)[0]
+
+
 def key_of(override: str) -> str:
     """Return the key of an override, without signs."""
     return override.lstrip("+~").partition("=")[0]
@@ -90,9 +98,13 @@ def parse(typed: list[str]) -> Request:
         if override.is_hydra_override():
             raise UserError(f"{override.input_line}: a study has no place for Hydra's own settings")
         if override.key_or_group == "resume":
-            raise UserError("resume= continues one run; a study continues by its own command, or senet study retry")
+            raise UserError(
+                "resume= continues one run; a study continues by its own command, or senet study retry"
+            )
         if override.is_sweep_override() and override.key_or_group.split(".")[0] in STUDY_SECTIONS:
             raise UserError(f"{override.input_line}: a study takes one value here")
+    for key in SHARED & {o.key_or_group for o in parsed if o.is_sweep_override()}:
+        raise UserError(f"{key}: the jobs of a study share its slots, so that this takes one value")
     sweeps = {o.key_or_group: _values(o) for o in parsed if o.is_sweep_override()}
     fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
     seed_lines = sweeps.pop("seed", None)
@@ -151,7 +163,9 @@ def _ablation_points(request: Request, ablation: Mapping[str, Any]) -> list[Poin
     axes = {key_of(o) for entry in ablation["points"] for o in entry["overrides"] if "{" not in o}
     for override in [*request.fixed, *request.sweeps]:
         if key_of(override) in axes:
-            raise UserError(f"{override}: {key_of(override)} is what ablation={ablation['name']} varies; drop it")
+            raise UserError(
+                f"{override}: {key_of(override)} is what ablation={ablation['name']} varies; drop it"
+            )
     if "model" in request.sweeps:
         raise UserError(f"model=: run ablation={ablation['name']} once for each network")
     return points
@@ -187,7 +201,11 @@ def study_directory(request: Request, name: str | None = None) -> Path:
     identity = json.dumps([config_hash(base), sorted(request.sweeps), space], sort_keys=True, default=str)
     kind = (request.ablation or search or {}).get("name") or "-".join(map(_slug, request.sweeps)) or "seeds"
     digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
-    return Path(request.base["runs_dir"]).resolve() / "studies" / f"{name or kind}-{request.base['name']}-{digest}"
+    return (
+        Path(request.base["runs_dir"]).resolve()
+        / "studies"
+        / f"{name or kind}-{request.base['name']}-{digest}"
+    )
 
 
 def _slug(text: str) -> str:
@@ -211,7 +229,7 @@ def plan_points(points: list[Point], seeds: list[int], ledger: Ledger) -> list[J
     for point in points:
         for seed in seeds:
             try:
-                values, _ = _compose([*point.overrides, f"seed={seed}"])
+                values = compose_run([*point.overrides, f"seed={seed}"])
                 if seed == seeds[0]:
                     config, network = check_run(values)
                     point.signature = _checked(point, signature(config, values, network))

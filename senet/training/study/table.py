@@ -44,7 +44,9 @@ def show(ledger: Ledger, *, report: bool = True) -> None:
         reason = f": {job.reason}" if job.reason else ""
         say(f"{job.status}: {job.label}, seed {job.seed}{reason} ({ledger.path / job.run})")
     if left:
-        say(f"{len(left)} of {len(ledger.jobs)} runs are missing; run them with: senet study retry {ledger.path}")
+        say(
+            f"{len(left)} of {len(ledger.jobs)} runs are missing; run them with: senet study retry {ledger.path}"
+        )
 
 
 def _report(ledger: Ledger) -> bool:
