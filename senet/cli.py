@@ -9,8 +9,14 @@ from importlib.metadata import version
 from senet.errors import UserError, did_you_mean
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "study": ("senet.training.study.study_command", "a study of many runs: its status, retry, more seeds, a sweep file"),
-    "reproduce": ("senet.training.study.reproduce", "plan a table of the paper, run it, set ours beside theirs"),
+    "study": (
+        "senet.training.study.study_command",
+        "a study of many runs: its status, retry, more seeds, a sweep file",
+    ),
+    "reproduce": (
+        "senet.training.study.reproduce",
+        "plan a table of the paper, run it, set ours beside theirs",
+    ),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

@@ -150,7 +150,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): v for key, v in values.items() if key not in ("hydra", "recipe", *STUDY_SECTIONS)}
 
 
-def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def _job(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """End a job's mistakes here: Hydra would add lines of its own."""
 
     @functools.wraps(job)
@@ -163,7 +163,7 @@ def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     return wrapped
 
 
-@_in_one_line
+@_job
 def train(config: DictConfig) -> None:
     """Start, or with ``resume=RUN_DIR`` continue, one training run."""
     values = plain(config)
@@ -178,7 +178,7 @@ def train(config: DictConfig) -> None:
     _start("train", run, values)
 
 
-@_in_one_line
+@_job
 def evaluate(config: DictConfig) -> None:
     """Start one evaluation."""
     values = plain(config)

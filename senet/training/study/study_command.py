@@ -21,7 +21,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         command = actions.add_parser(action, help=text, description=text)
         command.add_argument("study", type=Path, metavar="DIR", help="the study's directory")
         if action != "status":
-            command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="seed=..., launcher.slots=JxD")
+            command.add_argument(
+                "overrides", nargs="*", metavar="KEY=VALUE", help="seed=..., launcher.slots=JxD"
+            )
     text = "print a sweep file for `wandb sweep`, from lists of values: lr=0.1,0.2, or search=optuna's space"
     command = actions.add_parser("export-wandb", help=text, description=text)
     command.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as for train.py")
