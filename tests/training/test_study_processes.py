@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from study_fakes import ROOT, ledger_of, statuses
 
+from senet.training import launch
+from senet.training.entry import new_run
 from senet.training.evaluate import load_checkpoint
 from senet.training.rundir import RunDir
 
@@ -63,7 +65,7 @@ def processes_of(path: Path) -> list[int]:
     return found
 
 
-def test_killed_driver_and_the_same_command_again(command, tmp_path: Path):
+def test_killed_driver_and_the_same_command_again(command, compose, tmp_path: Path):
     """Two jobs of two ranks; the driver is killed with -9 inside the first. Nothing is lost, trained twice, or left."""
     overrides = (
         *TINY,
@@ -98,10 +100,12 @@ def test_killed_driver_and_the_same_command_again(command, tmp_path: Path):
         with (run.path / "metrics.csv").open() as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
     # The interrupted run is what it would have been alone and undisturbed.
-    alone = command("train.py", f"runs_dir={tmp_path}/alone", "se.reduction=2", *overrides)
-    assert alone.returncode == 0, alone.stderr
+    values = compose(f"runs_dir={tmp_path}/alone", "se.reduction=2", *overrides)
+    values.pop("resume")
+    alone = new_run(values, [])
+    assert launch.run_processes("train", alone, alone.config()) == 0
     ours = load_checkpoint(path / jobs[0]["run"] / "checkpoints" / "last.ckpt")
-    theirs = load_checkpoint((tmp_path / "alone" / "latest").resolve() / "checkpoints" / "last.ckpt")
+    theirs = load_checkpoint(alone.checkpoints / "last.ckpt")
     assert ours["senet"]["results"] == theirs["senet"]["results"]
     assert all((theirs["state_dict"][key] == value).all() for key, value in ours["state_dict"].items())
 

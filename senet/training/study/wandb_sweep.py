@@ -46,7 +46,7 @@ def export(typed: list[str], method: str) -> str:
         "command": [*COMMAND, *fixed, *logger],
         "parameters": parameters,
     }
-    return yaml.safe_dump(sweep, sort_keys=False)
+    return str(yaml.safe_dump(sweep, sort_keys=False))
 
 
 def _parameter(axis: Any) -> dict[str, Any]:
