@@ -57,5 +57,7 @@ def _report(ledger: Ledger) -> bool:
         from senet.analysis.report import report
     except ModuleNotFoundError:
         return False
-    report([ledger.path])
+    made = report([ledger.path])
+    say(f"\n{made.text}")
+    say(f"report    {ledger.path / 'report' / 'report.html'}")
     return True
