@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from senet.training.entry import command_line, train
+from senet.training.study import main as study
 
 
 @hydra.main(version_base="1.3", config_path="configs", config_name="train")
@@ -13,4 +14,4 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    command_line(main)
+    command_line(main, study)

@@ -15,6 +15,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("senet.data.prepare", "ImageNet from its archives; made-up photographs"),
     "report": ("senet.analysis.report", "runs of any kind as one table with intervals, and plots"),
     "gates": ("senet.analysis.gates", "what the SE blocks of a run do: the paper's Figures 6 and 7"),
+    "study": (
+        "senet.training.study.study_command",
+        "a study of many runs: its status, retry, more seeds, a sweep file",
+    ),
+    "reproduce": (
+        "senet.training.study.reproduce",
+        "plan a table of the paper, run it, set ours beside theirs",
+    ),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

@@ -75,6 +75,21 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, config=_CLOSED)
+class RanksConfig:
+    """Agreement of the processes of a run.
+
+    Attributes:
+        check_every_n_steps: optimiser steps between comparisons of all ranks' weights.
+    """
+
+    check_every_n_steps: int = 200
+
+    def __post_init__(self) -> None:
+        if self.check_every_n_steps < 1:
+            raise UserError(f"ranks.check_every_n_steps={self.check_every_n_steps} must be 1 or more")
+
+
+@dataclass(frozen=True, config=_CLOSED)
 class WandbConfig:
     """Weights & Biases.
 
@@ -126,6 +141,7 @@ class RunConfig:
         loss: loss function.
         ema: average of the weights.
         checkpoint: when to save.
+        ranks: how often the ranks are compared.
         channels_last: NHWC memory layout, faster in most cases.
         compile: ``torch.compile`` the network in place.
         kernels: the residual tail's implementation: "auto" takes the fused one where it pays, "eager", "triton".
@@ -148,6 +164,7 @@ class RunConfig:
     trainer: TrainerSettings
     logger: LoggerConfig
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    ranks: RanksConfig = field(default_factory=RanksConfig)
     channels_last: bool = True
     compile: bool = False
     kernels: Kernels = "auto"

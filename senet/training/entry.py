@@ -1,13 +1,14 @@
 """From the command line to a job: Hydra composes, this module starts what was composed.
 
-The only file that knows Hydra. ``train.py`` and ``eval.py`` are Hydra's entry points around it.
+Only this file and ``study/plan.py`` know Hydra. ``train.py`` and ``eval.py`` are its entry points around them.
 """
 
 import functools
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from senet.errors import UserError, did_you_mean
-from senet.models import create_model, foreign_names, is_se, model_names
+from senet.models import Network, create_model, foreign_names, is_se, model_names
 from senet.models.factory import builder_options
 from senet.nn import SEConfig
 from senet.training import launch
 from senet.training.config import EvalConfig, RunConfig, config_hash, validate
 from senet.training.console import say, setup_console
 from senet.training.environment import describe_environment
-from senet.training.rundir import RunDir, checkpoint_path, write_atomically
+from senet.training.rundir import RunDir, checkpoint_path, link_latest, write_atomically
 
 RESUMABLE = ("trainer.", "data.root", "data.workers", "checkpoint.")
 """What may change when a run is resumed; everything else would make it another run."""
+
+MULTIRUN = ("-m", "--multirun")
+STUDY_SECTIONS = ("ablation", "search", "launcher")
+"""Sections that say what a study runs and where; no run's own configuration has them."""
 
 
 def register_models() -> None:
@@ -44,17 +49,37 @@ def register_models() -> None:
         store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")
 
 
-def command_line(main: Callable[[], None]) -> None:
-    """Run a Hydra entry point; a mistake becomes one line on stderr and exit status 2."""
+def command_line(main: Callable[[], None], study: Callable[[list[str]], int] | None = None) -> None:
+    """Run a Hydra entry point; a mistake becomes one line on stderr and exit status 2.
+
+    What asks for many runs goes to ``study``: Hydra's own multirun is started again by every rank.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit; we want the exception
     setup_console(launch.rank())
     register_models()
-    try:
+    with in_one_line():
+        if _asks_for_study(sys.argv[1:]):
+            if study is None:
+                raise UserError("-m: this program does one thing at a time")
+            sys.exit(study([a for a in sys.argv[1:] if a not in MULTIRUN]))
         main()
+
+
+@contextmanager
+def in_one_line() -> Iterator[None]:
+    """End a mistake with one line on stderr and exit status 2."""
+    try:
+        yield
     except UserError as error:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(explain(error))
+
+
+def _asks_for_study(arguments: list[str]) -> bool:
+    if any(a in ("--help", "-h", "--cfg", "-c", "--info", "-i") for a in arguments):
+        return False
+    return any(a in MULTIRUN or (a.startswith("search=") and a != "search=null") for a in arguments)
 
 
 def _fail(message: str) -> None:
@@ -79,14 +104,27 @@ def explain(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def configs_directory() -> Path:
+    """Return the directory of the configuration files: beside the script, or else beside the package.
+
+    Raises:
+        UserError: if there is none.
+    """
+    places = [Path(sys.argv[0]).resolve().parent, Path(__file__).resolve().parents[2], Path.cwd()]
+    for place in places:
+        if (place / "configs" / "train.yaml").is_file():
+            return place / "configs"
+    raise UserError("there is no configs directory here: run this in a checkout of the project")
+
+
 def _known_keys() -> list[str]:
     """Return every config group and every dotted key of what the user chose, for hints."""
-    script = Path(sys.argv[0]).resolve()
-    with initialize_config_dir(str(script.parent / "configs"), version_base="1.3"):
+    name = "eval" if Path(sys.argv[0]).stem == "eval" else "train"
+    with initialize_config_dir(str(configs_directory()), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         groups = set(loader.list_groups(""))
-        chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups]
-        config = OmegaConf.to_container(compose(script.stem, overrides=chosen))
+        chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
+        config = OmegaConf.to_container(compose(name, overrides=chosen))
     keys = [str(group) for group in groups]
 
     def walk(node: Any, prefix: str) -> None:
@@ -109,10 +147,10 @@ def plain(config: DictConfig) -> dict[str, Any]:
         given = values.get("recipe", {}).get(section.get("name"), {})
         for key in given.keys() - section.keys():
             raise UserError(f"recipe.{section['name']}.{key}: no such key{did_you_mean(key, section)}")
-    return {str(key): value for key, value in values.items() if key not in ("hydra", "recipe")}
+    return {str(key): v for key, v in values.items() if key not in ("hydra", "recipe", *STUDY_SECTIONS)}
 
 
-def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+def _job(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
     """End a job's mistakes here: Hydra would add lines of its own."""
 
     @functools.wraps(job)
@@ -125,7 +163,7 @@ def _in_one_line(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], No
     return wrapped
 
 
-@_in_one_line
+@_job
 def train(config: DictConfig) -> None:
     """Start, or with ``resume=RUN_DIR`` continue, one training run."""
     values = plain(config)
@@ -133,11 +171,14 @@ def train(config: DictConfig) -> None:
     if launch.under_torchrun():
         launch.join_group(values["trainer"])
     typed = list(HydraConfig.get().overrides.task)
+    for override in typed:
+        if override.lstrip("+~").partition("=")[0].partition(".")[0] in STUDY_SECTIONS:
+            raise UserError(f"{override} is for a study of many runs: add -m")
     run, values = _on_rank_zero(lambda: resume_run(Path(resume), typed) if resume else new_run(values, typed))
     _start("train", run, values)
 
 
-@_in_one_line
+@_job
 def evaluate(config: DictConfig) -> None:
     """Start one evaluation."""
     values = plain(config)
@@ -171,10 +212,15 @@ def new_run(values: Mapping[str, Any], typed: list[str]) -> RunDir:
     Raises:
         UserError: for anything that can be seen to be wrong before training; nothing is left behind.
     """
-    config: RunConfig = validate(RunConfig, values)
-    launch.process_count(config.trainer)
-    _check_model(config)
-    record = {
+    config, _ = check_run(values)
+    run = RunDir.create(Path(config.runs_dir), config.name, values, run_record(config, values, typed))
+    link_latest(run.path)
+    return run
+
+
+def run_record(config: RunConfig, values: Mapping[str, Any], typed: list[str]) -> dict[str, Any]:
+    """Return what ``run.json`` says of a run that is about to start."""
+    return {
         "task": "train",
         "title": _title(config.name, typed),
         "seed": config.seed,
@@ -183,16 +229,20 @@ def new_run(values: Mapping[str, Any], typed: list[str]) -> RunDir:
         "status": "starting",
         "environment": describe_environment(),
     }
-    run = RunDir.create(Path(config.runs_dir), config.name, values, record)
-    run.link_latest()
-    return run
 
 
-def _check_model(config: RunConfig) -> None:
-    """Build the network without memory, so that a mistake in its keys costs no time and leaves no trace."""
+def check_run(values: Mapping[str, Any]) -> tuple[RunConfig, Network]:
+    """Check all that can be without data; return the configuration, and its network without memory.
+
+    Raises:
+        UserError: for the first mistake; nothing is left behind.
+    """
+    config: RunConfig = validate(RunConfig, values)
+    launch.process_count(config.trainer)
     with torch.device("meta"):
         network = create_model(config.model["name"], se=config.se, **config.model_options)
     network.check_input(config.data.preprocessing.size)
+    return config, network
 
 
 def _title(name: str, typed: list[str]) -> str:
@@ -250,23 +300,15 @@ def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> RunDir:
 def _start(task: str, run: RunDir, values: dict[str, Any]) -> None:
     """Run a job on as many processes as it asks for, and report a failure in one line."""
     resumed = (run.checkpoints / "last.ckpt").exists()
-    processes = launch.process_count(values["trainer"])
-    if processes > 1 and not launch.under_torchrun():
-        status = launch.start_ranks(task, run.path, processes)
-    else:
-        from senet.training.jobs import run_job  # seconds to import
-
-        status = run_job(task, run, values)
+    status = launch.run_processes(task, run, values)
     if status == launch.OK or launch.rank() != 0:
         sys.exit(status) if status else None
         return
     record = run.record()
     if record["status"] == "interrupted":
         say(f"stopped; continue with: {task}.py resume={run.path}")
-    elif record["error"] is None:
-        run.update(status="failed", error=f"a process ended with status {status}")
-    if run.record()["error"]:
-        print(f"error: {run.record()['error']}", file=sys.stderr)
+    if record["error"]:
+        print(f"error: {record['error']}", file=sys.stderr)
         if not resumed and not any(run.checkpoints.iterdir()) and status == launch.MISUSED:
             run.discard()
     sys.exit(status)

@@ -21,6 +21,7 @@ import torch.distributed as dist
 from senet.errors import UserError
 from senet.training.config import config_hash
 from senet.training.console import say
+from senet.training.rundir import RunDir
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit statuses: success, a failure, a mistake of the user's."""
@@ -106,14 +107,49 @@ def agree(config: Mapping[str, Any]) -> None:
     Raises:
         UserError: naming the ranks that differ.
     """
-    mine = f"config {config_hash(config)}, seed {config.get('seed')}"
+    compare_ranks(f"config {config_hash(config)}, seed {config.get('seed')}", "would not train the same")
+
+
+def compare_ranks(mine: str, what: str) -> None:
+    """Gather one line from every rank and refuse to go on if they are not all the same.
+
+    Raises:
+        UserError: on every rank, naming the ranks that differ from rank 0.
+    """
     everyone: list[str] = [""] * dist.get_world_size()
     dist.all_gather_object(everyone, mine)
     different = [f"rank {r}: {text}" for r, text in enumerate(everyone) if text != everyone[0]]
     if different:
-        raise UserError(
-            f"the ranks of this job would not train the same: rank 0: {everyone[0]}; {'; '.join(different)}"
-        )
+        raise UserError(f"the ranks of this job {what}: rank 0: {everyone[0]}; {'; '.join(different)}")
+
+
+def run_processes(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
+    """Run a job on as many processes as it asks for, in this one if that is one; return the exit status.
+
+    Afterwards the run's record says how it ended, also if no process lived to write it.
+    """
+    processes = process_count(config["trainer"])
+    if processes > 1 and not under_torchrun():
+        status = start_ranks(task, run.path, processes)
+    else:
+        from senet.training.jobs import run_job  # seconds to import
+
+        status = run_job(task, run, config)
+    if status != OK and rank() == 0:
+        record = run.record()
+        if record["status"] != "interrupted" and not record.get("error"):
+            ended = "killed" if status > 128 else "failed"
+            run.update(status=ended, error=f"a process ended {describe_exit(status)}")
+    return status
+
+
+def describe_exit(status: int) -> str:
+    """Return an exit status in words; a process that a signal ended has 128 + its number, or minus it."""
+    number = -status if status < 0 else status - 128
+    if number not in set(signal.Signals):
+        return f"with status {status}"
+    hint = " (kill -9, or the system was out of memory)" if number == signal.SIGKILL else ""
+    return f"by {signal.Signals(number).name}{hint}"
 
 
 def start_ranks(task: str, directory: Path, processes: int) -> int:
@@ -141,15 +177,20 @@ def start_ranks(task: str, directory: Path, processes: int) -> int:
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        return max(1, error.get_first_failure()[1].exitcode)
+        code = error.get_first_failure()[1].exitcode
+        return 128 - code if code < 0 else max(1, code)  # minus a signal, as the shell counts
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     return 0
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it is gone, however it ended: no orphan trains on."""
-    parent = os.getppid()
+def die_with_parent(parent: int | None = None) -> None:
+    """End this process when the one that started it is gone, however it ended: no orphan trains on.
+
+    Args:
+        parent: process id of the starter, if it may be gone already; by default the parent there is now.
+    """
+    parent = parent or os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:

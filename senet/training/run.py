@@ -15,7 +15,7 @@ from senet.data.module import ImageData
 from senet.data.parallel import cores
 from senet.models import Network, count_macs, count_parameters, create_model
 from senet.nn.blocks import set_kernels
-from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport
+from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport, RanksAgree
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig, config_hash, validate
 from senet.training.console import say
@@ -69,10 +69,10 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     loggers = build_loggers(config.logger, run, values)
     guard = FiniteLossGuard()
     progress = ProgressReport()
+    ranks = RanksAgree(values, config.ranks.check_every_n_steps)
     checkpoints = Checkpoints(run, config.checkpoint, guard)
-    trainer = build_trainer(
-        config.trainer, run.path, logger=loggers, callbacks=[guard, progress, checkpoints]
-    )
+    callbacks = [guard, ranks, progress, checkpoints]
+    trainer = build_trainer(config.trainer, run.path, logger=loggers, callbacks=callbacks)
     last = run.checkpoints / "last.ckpt"
     if last.exists():
         step = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])

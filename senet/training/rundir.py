@@ -108,15 +108,30 @@ class RunDir:
             latest.unlink()
         shutil.rmtree(self.path)
 
-    def link_latest(self) -> None:
-        """Let ``latest`` beside this directory point to it."""
-        link = self.path.parent / "latest"
-        temporary = self.path.parent / f".latest.{os.getpid()}"
-        try:
-            temporary.symlink_to(self.path.name, target_is_directory=True)
-            os.replace(temporary, link)
-        except OSError:  # a file system without links: the run's path is printed all the same
-            temporary.unlink(missing_ok=True)
+    def start_over(self) -> None:
+        """Remove what an attempt without a checkpoint left behind, all but what it said."""
+        keep = {
+            self.config_file,
+            self.record_file,
+            self.log_file,
+            self.path / "output.txt",
+            self.path / ".lock",
+        }
+        for path in set(self.path.iterdir()) - keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.checkpoints.mkdir()
+        self.predictions.mkdir()
+
+
+def link_latest(path: Path) -> None:
+    """Let ``latest`` beside ``path`` point to it."""
+    link = path.parent / "latest"
+    temporary = path.parent / f".latest.{os.getpid()}"
+    try:
+        temporary.symlink_to(path.name, target_is_directory=True)
+        os.replace(temporary, link)
+    except OSError:  # a file system without links: the path is printed all the same
+        temporary.unlink(missing_ok=True)
 
 
 def checkpoint_path(run: str | None, ckpt: str | None, which: str) -> Path:

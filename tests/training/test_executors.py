@@ -1,0 +1,75 @@
+"""Engines behind the three methods: submitit's local executor runs a real process."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from senet import UserError
+from senet.training.rundir import RunDir
+from senet.training.study import executors
+from senet.training.study.executors import GONE, LauncherConfig, Slot, Submitit, build_executor
+
+SCRIPT = """
+import pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: ((run / "stopped").touch(), sys.exit(143)))
+(run / "ready").touch()
+time.sleep(0.2 if (run / "short").exists() else 60)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+    """Two run directories whose jobs are a few lines: one ends with status 7, one waits to be stopped."""
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(executors, "job_command", lambda run: [sys.executable, str(script), str(run)])
+    short, long = (RunDir.create(tmp_path, name, {}, {}).path for name in ("short", "long"))
+    (short / "short").touch()
+    return short, long
+
+
+def ended(executor: executors.Executor, handle: str) -> int:
+    deadline = time.monotonic() + 60
+    while (status := executor.poll(handle)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return status
+
+
+def test_local_processes(runs: tuple[Path, Path]):
+    executor = executors.LocalProcesses()
+    short, long = (executor.submit(run, Slot()) for run in runs)
+    assert ended(executor, short) == 7
+    while not (runs[1] / "ready").exists():
+        time.sleep(0.01)
+    executor.stop(long)
+    assert ended(executor, long) == 143
+    assert (runs[1] / "stopped").exists()
+    assert executors.LocalProcesses().poll(short) == GONE
+
+
+def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
+    pytest.importorskip("submitit")
+    executor = build_executor(
+        LauncherConfig("submitit", None, {"cluster": "local", "timeout_min": 1}), tmp_path
+    )
+    assert isinstance(executor, Submitit)
+    # The engine's process imports the package itself: there the command is that of a real job, which fails
+    # for want of a configuration.
+    handle = executor.submit(runs[0], Slot())
+    assert ended(executor, handle) not in (0, GONE)
+    # A later driver asks about the same handle.
+    assert ended(Submitit(tmp_path / "submitit", {"cluster": "local"}), handle) not in (0, GONE)
+
+
+@pytest.mark.parametrize("name", ["submitit", "ray"])
+def test_a_missing_engine_is_one_line(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"install senet\[{name}\]"):
+        build_executor(LauncherConfig(name, None, {}), tmp_path)
+    with pytest.raises(UserError, match='did you mean "ray"'):
+        build_executor(LauncherConfig("rai", None, {}), tmp_path)

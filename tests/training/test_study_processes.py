@@ -1,0 +1,172 @@
+"""Studies with real processes: two ranks per job, a killed driver, jobs that end badly, a search, wandb."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from study_fakes import ROOT, ledger_of, statuses
+
+from senet.training import launch
+from senet.training.entry import new_run
+from senet.training.evaluate import load_checkpoint
+from senet.training.rundir import RunDir
+
+pytestmark = pytest.mark.slow
+TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=64", "data.val_images=16",
+        "trainer.accelerator=cpu", "augment.pad=1", "optimizer.lr=0.01")  # fmt: skip
+
+
+def start(tmp_path: Path, *overrides: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "train.py", f"runs_dir={tmp_path}/runs", *overrides],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def until(found: Callable[[], object], process: subprocess.Popen, seconds: float = 120) -> object:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if value := found():
+                return value
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.05)
+    process.kill()
+    raise AssertionError(process.communicate()[0])
+
+
+def finish(process: subprocess.Popen, seconds: float = 240) -> str:
+    output, _ = process.communicate(timeout=seconds)
+    return output
+
+
+def processes_of(path: Path) -> list[int]:
+    """Return the processes whose command line names a directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if str(path).encode() in (entry / "cmdline").read_bytes() and int(entry.name) != os.getpid():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_killed_driver_and_the_same_command_again(command, compose, tmp_path: Path):
+    """Two jobs of two ranks; the driver is killed with -9 inside the first. Nothing is lost, trained twice, or left."""
+    overrides = (
+        *TINY,
+        "data.batch_size=16",
+        "trainer.devices=2",
+        "trainer.max_epochs=4",
+        "ranks.check_every_n_steps=1",
+    )
+    sweep = ("-m", "se.reduction=2,8", *overrides)
+    driver = start(tmp_path, *sweep)
+    until(lambda: list((tmp_path / "runs").glob("studies/se*/2*/checkpoints/last.ckpt")), driver)
+    driver.kill()
+    finish(driver)
+    assert "running" in statuses(tmp_path).values()
+    path = ledger_of(tmp_path)["path"]
+    result = command("train.py", f"runs_dir={tmp_path}/runs", *sweep)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr == ""
+    jobs = list(ledger_of(tmp_path)["jobs"].values())
+    assert {job["label"]: (job["status"], job["attempts"]) for job in jobs} == {
+        "se.reduction=2": ("finished", 2),
+        "se.reduction=8": ("finished", 1),
+    }
+    assert len(list(path.glob("2*"))) == 2
+    assert processes_of(path) == []
+    for job in jobs:
+        run = RunDir(path / job["run"])
+        assert run.config()["se"]["reduction"] == int(job["label"][-1])
+        summary = json.loads(run.summary_file.read_text())
+        assert (summary["devices"], summary["steps"]) == (2, 8)
+        assert summary["config_hash"] == job["hash"]
+        with (run.path / "metrics.csv").open() as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["0", "1", "2", "3"]
+    # The interrupted run is what it would have been alone and undisturbed.
+    values = compose(f"runs_dir={tmp_path}/alone", "se.reduction=2", *overrides)
+    values.pop("resume")
+    alone = new_run(values, [])
+    assert launch.run_processes("train", alone, alone.config()) == 0
+    ours = load_checkpoint(path / jobs[0]["run"] / "checkpoints" / "last.ckpt")
+    theirs = load_checkpoint(alone.checkpoints / "last.ckpt")
+    assert ours["senet"]["results"] == theirs["senet"]["results"]
+    assert all((theirs["state_dict"][key] == value).all() for key, value in ours["state_dict"].items())
+
+
+def test_jobs_that_end_badly_do_not_end_the_study(tmp_path: Path):
+    """One is killed, one gives NaN, one raises (its data are too few); the last one finishes."""
+    base = [o for o in TINY if not o.startswith("optimizer.lr")]
+    noisy = ("trainer.max_epochs=2", "schedule.warmup_epochs=0")
+    driver = start(tmp_path, "-m", "optimizer.lr=0.01,1e30,0.02,0.03", *base, *noisy)
+
+    def job(rate: str) -> dict:
+        return next(j for j in ledger_of(tmp_path)["jobs"].values() if j["label"] == f"optimizer.lr={rate}")
+
+    until(lambda: job("0.01")["handle"], driver)
+    config = RunDir(ledger_of(tmp_path)["path"] / job("0.02")["run"]).config_file
+    config.write_text(config.read_text().replace("train_images: 64", "train_images: 3"))
+    os.kill(int(job("0.01")["handle"]), signal.SIGKILL)
+    output = finish(driver)
+    assert driver.returncode == 1, output
+    assert job("0.01")["status"] == "killed"
+    assert "SIGKILL" in job("0.01")["reason"]
+    assert job("1e+30")["status"] == job("0.02")["status"] == "failed"
+    assert "the loss became" in job("1e+30")["reason"]
+    assert "do not fill one global batch" in job("0.02")["reason"]
+    assert job("0.03")["status"] == "finished"
+    for rate in ("0.01", "1e+30", "0.02"):
+        assert f"{job(rate)['status']}: optimizer.lr={rate}, seed 0: {job(rate)['reason']}" in output
+    assert "3 of 4 runs are missing" in output
+
+
+def test_interrupt_stops_the_jobs_in_order(tmp_path: Path):
+    driver = start(tmp_path, "-m", "seed=0,1", *TINY, "trainer.max_epochs=500", "launcher.slots=2x1")
+    until(lambda: len(list((tmp_path / "runs").glob("studies/*/2*/checkpoints/last.ckpt"))) == 2, driver)
+    driver.send_signal(signal.SIGINT)
+    output = finish(driver, 90)
+    assert driver.returncode == 130, output
+    assert "continue with: train.py -m" in output
+    jobs = ledger_of(tmp_path)["jobs"].values()
+    assert {(job["status"], job["reason"]) for job in jobs} == {("killed", "stopped, with a checkpoint")}
+    assert processes_of(tmp_path) == []
+
+
+def test_search_with_two_ranks_and_a_wandb_run_for_each_trial(command, tmp_path: Path):
+    overrides = (
+        *TINY[:-1],
+        "trainer.devices=2",
+        "trainer.max_epochs=1",
+        "logger=wandb",
+        "logger.wandb.offline=true",
+    )
+    result = command("train.py", f"runs_dir={tmp_path}/runs", "search=optuna", "search.trials=2", *overrides)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "trials    2: 2 complete" in result.stdout
+    ledger = ledger_of(tmp_path)
+    groups, rates = [], set()
+    for job in ledger["jobs"].values():
+        run = RunDir(ledger["path"] / job["run"])
+        assert json.loads(run.summary_file.read_text())["devices"] == 2
+        (offline,) = (run.path / "wandb").glob("offline-run-*")
+        assert offline.name.endswith(run.path.name.replace("_", "-"))
+        groups.append(run.config()["logger"]["wandb"]["group"])
+        rates.add(run.config()["optimizer"]["lr"])
+    assert groups == [ledger["name"]] * 2
+    assert len(rates) == 2
