@@ -172,11 +172,12 @@ def _unsupported(
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         return "an exported graph holds standard operators only"
     if kernels == "triton" or x.is_cuda:
-        return _unsupported_by_triton(x)
+        return unsupported_by_triton(x)
     return _not_worthwhile_on_cpu(x, bn, se)
 
 
-def _unsupported_by_triton(x: Tensor) -> str | None:
+def unsupported_by_triton(x: Tensor) -> str | None:
+    """Return why the Triton passes do not take maps like ``x``, or None."""
     if not _HAS_TRITON:
         return "Triton is not installed"
     if not x.is_cuda and not _INTERPRETED:
@@ -191,8 +192,8 @@ def _not_worthwhile_on_cpu(x: Tensor, bn: nn.BatchNorm2d, se: SEBlock | None) ->
         return f"the maps are on the {x.device.type} device"
     if _group(bn):  # torch's own SyncBatchNorm refuses a CPU
         return None
-    if torch.compiler.is_compiling():
-        return "the compiler fuses the eager definition itself"
+    if torch.compiler.is_compiling() and not bn.training:
+        return "the compiler fuses the eager definition better"
     if se is None or x[0].numel() < _CPU_MIN_VALUES_PER_IMAGE:
         return "the passes that fusing saves are few or small"
     return None

@@ -1,13 +1,40 @@
-"""Batch normalisation folded into the convolutions of a trained network."""
+"""Networks for inference: batch normalisation folded into convolutions, the squeeze taken before the last one."""
 
 import copy
 from collections.abc import Iterator
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from senet.errors import UserError
+from senet.kernels.inference import convolve_and_merge
 from senet.nn.blocks import ResidualTail
+from senet.nn.se import SqueezeExcitation
+
+
+class FoldedTail(nn.Module):
+    """A residual unit's last convolution and its tail: ``relu(gate * conv(h) + shortcut)``.
+
+    The squeeze, a mean over (h, w), and a 1x1 convolution are both linear, so that they may change places:
+    ``mean(conv(h)) = conv(mean(h))``. The gate is then known before the convolution runs, and the squeeze reads
+    h, which in a bottleneck has a quarter of the channels.
+
+    Args:
+        conv: the last convolution with BN folded in; 1x1 with stride 1 if there is an SE block.
+        se: the SE block, with average squeeze, or None.
+    """
+
+    def __init__(self, conv: nn.Conv2d, se: SqueezeExcitation | None) -> None:
+        super().__init__()
+        self.conv = conv
+        self.se = se
+
+    def forward(self, h: Tensor, shortcut: Tensor) -> Tensor:
+        """Return the unit's output (B, C, H, W) of h (B, C', H, W) and the shortcut (B, C, H, W)."""
+        gate = None
+        if self.se is not None:
+            gate = self.se.excitation(self.conv(h.mean((2, 3), keepdim=True)))
+        return convolve_and_merge(h, self.conv, shortcut, gate)
 
 
 class _Tracer(fx.Tracer):
@@ -23,11 +50,11 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
 
     ``W' = W * weight * inv`` and ``b' = bias + (b - mean) * weight * inv`` per output channel, with
     ``inv = rsqrt(running_var + eps)``: the same numbers to rounding, one pass over every map less. The copy is
-    in eval mode, has the same class, and an empty ``Sequential`` where BN was.
+    in eval mode and has the same class and SE blocks; BN is an empty ``Sequential``, a residual tail with the
+    convolution before it a ``FoldedTail``.
 
-    The BN of a residual tail stays: the tail scales the map by the gate and adds the shortcut in one pass
-    already, and BN's factors ride on those of the gate. Elsewhere only BN stays whose input something else
-    reads too, as in pre-activation networks.
+    As they are stay: BN whose input something else reads too, as in pre-activation networks, and tails of other
+    SE variants than the standard one or behind another convolution than 1x1.
 
     Raises:
         UserError: if the network's forward cannot be traced.
@@ -40,12 +67,16 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
             f"the forward of {type(model).__name__} depends on its input's values, so that BN cannot be "
             f"folded ({error}): use the network as it is"
         ) from error
-    for conv_name, bn_name in list(_pairs(folded, graph)):
-        conv, bn = folded.get_submodule(conv_name), folded.get_submodule(bn_name)
+    for conv_name, reader_name in list(_pairs(folded, graph)):
+        conv, reader = folded.get_submodule(conv_name), folded.get_submodule(reader_name)
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(bn, nn.BatchNorm2d)
-        folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, bn))
-        folded.set_submodule(bn_name, _rest(bn))
+        if isinstance(reader, ResidualTail):
+            se = reader.se if isinstance(reader.se, SqueezeExcitation) else None
+            folded.set_submodule(conv_name, nn.Sequential())
+            folded.set_submodule(reader_name, FoldedTail(fuse_conv_bn_eval(conv, reader.bn), se))
+        elif isinstance(reader, nn.BatchNorm2d):
+            folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, reader))
+            folded.set_submodule(reader_name, _rest(reader))
     return folded
 
 
@@ -59,15 +90,30 @@ def _rest(bn: nn.BatchNorm2d) -> nn.Module:
     return nn.Sequential(*bn.children())  # none, or timm's dropout and activation
 
 
+def _is_foldable_tail(module: nn.Module, conv: nn.Conv2d) -> bool:
+    if not isinstance(module, ResidualTail) or not module.can_fuse:
+        return False
+    if not isinstance(module.se, SqueezeExcitation):
+        return True
+    pointwise = all(side == 1 for side in (*conv.kernel_size, *conv.stride)) and not any(conv.padding)
+    return module.placement == "standard" and pointwise
+
+
 def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
-    """Yield the names of every convolution and the BN that alone reads it; modules called twice stay."""
+    """Yield the names of every convolution and of the BN or tail that alone reads it.
+
+    Modules that are called twice stay as they are.
+    """
     calls = [node for node in graph.nodes if node.op == "call_module"]
     targets = [node.target for node in calls]
     for node in calls:
-        if len(node.users) != 1 or type(model.get_submodule(node.target)) is not nn.Conv2d:
+        conv = model.get_submodule(node.target)
+        if len(node.users) != 1 or type(conv) is not nn.Conv2d:
             continue
         (reader,) = node.users
-        if reader.op != "call_module" or not _is_batch_norm(model.get_submodule(reader.target)):
+        if reader.op != "call_module" or reader.args[0] is not node or node in reader.args[1:]:
             continue
-        if targets.count(node.target) == targets.count(reader.target) == 1:
+        module = model.get_submodule(reader.target)
+        once = targets.count(node.target) == targets.count(reader.target) == 1
+        if once and (_is_batch_norm(module) or _is_foldable_tail(module, conv)):
             yield node.target, reader.target

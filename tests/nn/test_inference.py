@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet import SEConfig, UserError, create_model
+from senet.kernels.inference import merge
 from senet.models.network import Head, Network
-from senet.nn import Bottleneck, set_kernels
+from senet.nn import Bottleneck
 from senet.nn.inference import fold_batch_norms
 
 
@@ -30,8 +31,9 @@ def batch_norms(model: nn.Module) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "size", "left"),
     [
-        ("se_resnet18", 64, 8),  # one for every residual tail
-        ("resnet20", 32, 9),
+        ("se_resnet50", 64, 0),
+        ("se_resnet18", 64, 8),  # the squeeze reads what a 3x3 convolution leaves: its tails stay
+        ("resnet20", 32, 0),
         ("se_bn_inception", 64, 0),
         ("se_mobilenet", 64, 0),
         ("se_shufflenet", 64, 0),
@@ -49,21 +51,46 @@ def test_same_numbers_with_no_batch_norm_left(name: str, size: int, left: int):
     torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-9, atol=1e-9)
     assert type(folded) is Network
     assert not folded.training
+    assert list(folded.se_blocks()) == list(model.se_blocks())
     assert len(batch_norms(folded)) == left
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
-def test_the_fused_tail_gives_the_same_numbers_with_folded_convolutions():
+def test_the_squeeze_before_the_convolution_gives_the_same_gates():
     torch.manual_seed(0)
     block = Bottleneck(64, 64, 256, se=SEConfig())
     model = trained(Network(nn.Identity(), {2: nn.Sequential(block)}, Head(256, 5))).eval()
     images = torch.randn(2, 64, 16, 16)
-    set_kernels(model, "eager")
     folded = fold_batch_norms(model)
-    set_kernels(folded, "auto")
-    assert images.shape[-1] ** 2 * 256 >= 2**16  # large enough for the fused operator
+    gates: list[Tensor] = []
+    for network in (model, folded):
+        network.se_blocks()["SE_2_1"].excitation.register_forward_hook(lambda *args: gates.append(args[-1]))
     torch.testing.assert_close(folded(images), model(images), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*gates)
+
+
+@pytest.mark.parametrize("placement", ["pre", "post", "identity", "conv3x3"])
+def test_other_placements(placement: str):
+    torch.manual_seed(0)
+    block = Bottleneck(8, 4, 8, se=SEConfig(reduction=2, placement=placement))
+    model = trained(Network(nn.Identity(), {2: nn.Sequential(block)}, Head(8, 5)))
+    images = torch.randn(2, 8, 6, 6)
+    folded = fold_batch_norms(model)
+    torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_merging_pass_in_triton(dtype: torch.dtype):
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, shortcut = (torch.randn(2, 5, 3, 4, device=device).to(dtype) for _ in range(2))
+    bias, gate = torch.randn(5, device=device), torch.rand(2, 5, 1, 1, device=device)
+    for b, g in ((bias, gate), (None, gate), (bias, None)):
+        expected = x.double() + (0 if b is None else b[:, None, None])
+        expected = (expected * (1 if g is None else g) + shortcut).relu()
+        ours = merge(x, shortcut, b, g)
+        torch.testing.assert_close(ours.double(), expected, rtol=2 * torch.finfo(dtype).eps, atol=1e-6)
+    torch.library.opcheck(merge, (x, shortcut, bias, gate), test_utils=("test_schema", "test_faketensor"))
 
 
 class Shared(nn.Module):
