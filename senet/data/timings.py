@@ -9,6 +9,8 @@ import torch
 T = TypeVar("T")
 STAGES = ("read", "decode", "augment", "copy")
 WORTH_A_HINT = 0.1
+WORTH_SECONDS = 5.0
+"""Below, the first batch and the start of the workers are most of what was measured."""
 
 
 class Timings:
@@ -86,9 +88,11 @@ class Timings:
 
     def hint(self, workers: int, cores: int) -> str | None:
         """Return advice where the device waits for more than a tenth of the time, else None."""
-        if self.waiting_share < WORTH_A_HINT or not self.images:
+        if self.waiting_share < WORTH_A_HINT or self.elapsed < WORTH_SECONDS:
             return None
         work = sum(self.stages[stage] for stage in ("read", "decode", "augment"))
+        if not work:  # images in memory
+            return None
         busy = max(self.elapsed - self.waited, 1e-9)
         needed = max(workers + 1, -(-work // busy))
         ms = ", ".join(f"{stage} {1000 * self.stages[stage] / self.images:.2f}" for stage in STAGES)

@@ -8,6 +8,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
+from senet.data.timings import WORTH_SECONDS
 from senet.training.console import say
 from senet.training.module import ClassificationModule
 
@@ -95,8 +96,9 @@ class ProgressReport(ProgressBar):
         parts += [f"top-1 {r['val/top1']:.2f}", f"top-5 {r['val/top5']:.2f}"]
         if "val_ema/top1" in r:
             parts.append(f"average: top-1 {r['val_ema/top1']:.2f}")
-        waiting = pl_module.data.timings.waiting_share
-        if waiting >= WORTH_SAYING:
+        timings = pl_module.data.timings
+        waiting = timings.waiting_share
+        if waiting >= WORTH_SAYING and timings.elapsed >= WORTH_SECONDS:
             parts.append(f"waited for data {100 * waiting:.0f} %")
         parts += [f"lr {r['lr']:.3g}", f"{self._epoch_rate:,.0f} images/s", self._remaining(pl_module)]
         line = "   ".join(parts)
