@@ -59,7 +59,9 @@ class ImageData(LightningDataModule):
             self.order = self._order(self.train)
             classes = self.train.classes
             if isinstance(self.train.dataset, MemoryDataset):
-                self._augment_batch = BatchAugmentation(augment, len(self.train.dataset), seed)
+                self._augment_batch = BatchAugmentation(
+                    augment, len(self.train.dataset), seed, self.preprocessing.mean
+                )
         self.val = builder.val(classes)
         self.classes = self.val.classes
         self.ledger, self.eval_ledger, self.timings = Ledger(), Ledger(), Timings()

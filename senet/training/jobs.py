@@ -55,6 +55,9 @@ def _guarded(
         _record(run, status="failed", error=f"out of memory: lower data.batch_size ({error})", any_rank=True)
         return FAILED
     except Exception as error:
+        if "allocate memory" in str(error):  # what torch says on a CPU
+            _record(run, status="failed", error="out of memory: lower data.batch_size", any_rank=True)
+            return FAILED
         with run.log_file.open("a") as file:
             file.write(f"rank {launch.rank()}\n{traceback.format_exc()}")
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from senet.data import AugmentConfig, Preprocessing, stream
-from senet.data.augment import BatchAugmentation, ImageAugmentation
+from senet.data.augment import BatchAugmentation, ImageAugmentation, cut_out
 from senet.data.streams import seeded
 from senet.errors import UserError
 
@@ -82,3 +82,29 @@ def test_erasing_fills_with_the_mean_colour() -> None:
     assert (
         erased == torch.tensor([123, 116, 103], dtype=torch.uint8)[:, None]
     ).all()  # 255 x mean, truncated
+
+
+def test_cutout_fills_one_square_with_the_mean_colour():
+    images = torch.full((3, 3, 10, 12), 7, dtype=torch.uint8)
+    centres = torch.tensor([[0.0, 0.0], [0.5, 0.5], [0.99, 0.99]])
+    fill = torch.tensor([1, 2, 3], dtype=torch.uint8)
+    out = cut_out(images, centres, 4, fill)
+    expected = images.clone()
+    for image, (rows, columns) in zip(
+        expected,
+        [(slice(0, 2), slice(0, 2)), (slice(3, 7), slice(4, 8)), (slice(7, 10), slice(9, 12))],
+        strict=True,
+    ):
+        image[:, rows, columns] = fill[:, None, None]
+    assert torch.equal(out, expected)
+
+
+def test_cutout_of_a_batch_depends_on_the_sample_only():
+    config = AugmentConfig(crop="none", flip=0.0, cutout=4)
+    augment = BatchAugmentation(config, 20, seed=0, mean=(0.5, 0.5, 0.5))
+    images = torch.zeros(20, 3, 16, 16, dtype=torch.uint8)
+    whole = augment(images, torch.arange(20), epoch=1)
+    assert torch.equal(whole[5:9], augment(images[5:9], torch.arange(5, 9), epoch=1))
+    assert set(whole.unique().tolist()) == {0, 128}
+    assert (whole[:, 0] == 128).sum((1, 2)).max() == 16
+    assert not torch.equal(whole, augment(images, torch.arange(20), epoch=2))
