@@ -194,7 +194,7 @@ def _not_worthwhile_on_cpu(x: Tensor, bn: nn.BatchNorm2d, se: SEBlock | None) ->
         return None
     if torch.compiler.is_compiling() and not bn.training:
         return "the compiler fuses the eager definition better"
-    if se is None or x[0].numel() < _CPU_MIN_VALUES_PER_IMAGE:
+    if se is None or x.numel() // x.shape[0] < _CPU_MIN_VALUES_PER_IMAGE:
         return "the passes that fusing saves are few or small"
     return None
 
