@@ -21,7 +21,7 @@ from senet.analysis.gate_statistics import (
 from senet.analysis.gates import choose_classes, configure, run, saturation_text
 from senet.analysis.paper import figure6
 from senet.data import Preprocessing
-from senet.data.datasets import digits
+from senet.data.memory import digits
 
 
 def test_one_pass_equals_two_passes():
