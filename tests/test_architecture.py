@@ -48,6 +48,12 @@ def test_imports_point_one_way(path: Path):
             assert package in ONLY_IN[parts[0]], f"{path} imports {name}"
 
 
+def test_test_files_have_names_of_their_own():
+    """Without packages, pytest imports each test file by its bare name."""
+    names = [p.name for p in (ROOT / "tests").rglob("*.py") if p.name != "conftest.py"]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_grab_bag():
     assert not [p for p in PACKAGE.rglob("*.py") if p.stem in ("utils", "helpers", "misc", "common")]
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from senet.analysis.report import configure, report, run
 
-from .fakes import config, write_run
+from run_fakes import config, write_run
 
 POINTS = {
     "plain": (config("resnet20"), 0.90, 269_434, 2_516_608),

@@ -11,7 +11,7 @@ from senet.analysis.labels import label_points
 from senet.analysis.runs import collect, find_runs
 from senet.analysis.table import paper_keys
 
-from .fakes import config, write_run
+from run_fakes import config, write_run
 
 RIGHT = np.arange(20) > 0
 
