@@ -17,17 +17,17 @@ STYLE = """
   --paper: #2a261c; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); font: 16px/1.5 var(--font); }
-main { max-width: 82rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
+main { max-width: 84rem; margin: 0 auto; padding: 1.5rem 1rem 3rem; }
 h1 { font-size: 1.6rem; line-height: 1.2; margin: 0 0 .25rem; } h2 { font-size: 1.1rem; margin: 2.2rem 0 .6rem; }
 p { margin: .4rem 0; max-width: 48rem; } .soft, figcaption, dt { color: var(--soft); }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(8.5rem, 1fr)); gap: .5rem 1rem; margin: 1rem 0 0; }
 dt { font-size: .8rem; } dd { margin: 0; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem; }
-table { border-collapse: collapse; width: 100%; font-size: .92rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .4rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
 th { font-weight: 600; color: var(--soft); font-size: .82rem; } tbody tr:last-child > * { border-bottom: 0; }
 .text { text-align: left; } .wide { white-space: normal; min-width: 14rem; overflow-wrap: anywhere; }
-.words { white-space: normal; min-width: 9rem; }
+.words { white-space: normal; min-width: 6.5rem; }
 .detail { display: block; color: var(--soft); font-size: .82rem; font-weight: 400; }
 tbody th { color: var(--ink); font-size: .92rem; }
 table.points tr:not(.groups) > :first-child { position: sticky; left: 0; background: var(--panel); z-index: 1; }
@@ -44,8 +44,8 @@ li { margin: .25rem 0; max-width: 48rem; } ul { padding-left: 1.2rem; }
 """
 
 CAPTION = (
-    "Large dot: mean over seeds; small dots: seeds; bar: 95 % t interval of the mean, cut off at the frame. "
-    "Lower is better."
+    "Large dot: mean over seeds; small dots, or marks at the left edge: seeds; bar: 95 % t interval of the mean, "
+    "cut off at the frame. Lower is better."
 )
 
 

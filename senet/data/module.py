@@ -109,8 +109,7 @@ class ImageData(LightningDataModule):
         """Processes that decode on this rank."""
         if isinstance(self.val.dataset, MemoryDataset):
             return 0
-        world = self.trainer.world_size if self.trainer else 1
-        return max(1, cores() // world) if self.config.workers is None else self.config.workers
+        return cores() if self.config.workers is None else self.config.workers
 
     def _options(self, split: Split) -> dict[str, Any]:
         trainer = self.trainer

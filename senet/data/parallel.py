@@ -12,8 +12,9 @@ R = TypeVar("R")
 
 
 def cores() -> int:
-    """Return the number of cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Return the number of cores that this process has, after sharing with the other ranks on this machine."""
+    machine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, machine // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def progress(total: int, label: str, unit: str = " images") -> Any:

@@ -168,8 +168,7 @@ def train(config: DictConfig) -> None:
     """Start, or with ``resume=RUN_DIR`` continue, one training run."""
     values = plain(config)
     resume = values.pop("resume", None)
-    if launch.under_torchrun():
-        launch.join_group(values["trainer"])
+    _join(values["trainer"])
     typed = list(HydraConfig.get().overrides.task)
     for override in typed:
         if override.lstrip("+~").partition("=")[0].partition(".")[0] in STUDY_SECTIONS:
@@ -182,11 +181,18 @@ def train(config: DictConfig) -> None:
 def evaluate(config: DictConfig) -> None:
     """Start one evaluation."""
     values = plain(config)
-    if launch.under_torchrun():
-        launch.join_group(values["trainer"])
+    _join(values["trainer"])
     typed = list(HydraConfig.get().overrides.task)
     run, values = _on_rank_zero(lambda: new_evaluation(values, typed))
     _start("eval", run, values)
+
+
+def _join(trainer: Mapping[str, Any]) -> None:
+    """Join the ranks that ``torchrun`` started, if it did."""
+    if launch.under_torchrun():
+        launch.join_group(trainer)
+    else:
+        launch.check_machines(trainer, 1)
 
 
 def _on_rank_zero(make: Callable[[], RunDir]) -> tuple[RunDir, dict[str, Any]]:

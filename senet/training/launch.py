@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,50 @@ from senet.training.rundir import RunDir
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit statuses: success, a failure, a mistake of the user's."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """The machines of one job, which an engine that gives a job several writes into its environment.
+
+    Attributes:
+        index: of this machine.
+        count: of all machines.
+        meeting: HOST:PORT on the first machine, where the ranks find each other.
+    """
+
+    index: int = 0
+    count: int = 1
+    meeting: str = "localhost:0"
+
+    VARIABLE = "SENET_MACHINES"
+
+    @classmethod
+    def of_environment(cls) -> "Machines":
+        """Read what ``variable`` wrote; without it the job has this machine alone."""
+        text = os.environ.get(cls.VARIABLE)
+        if text is None:
+            return cls()
+        index, count, meeting = text.split(",")
+        return cls(int(index), int(count), meeting)
+
+    def variable(self) -> dict[str, str]:
+        """Return the environment variable for the job's process on this machine."""
+        return {self.VARIABLE: f"{self.index},{self.count},{self.meeting}"}
+
+
+def check_machines(trainer: Mapping[str, Any], found: int) -> None:
+    """Refuse a job on another number of machines than ``trainer.num_nodes`` says.
+
+    Raises:
+        UserError: saying how to start one on many.
+    """
+    asked = int(trainer.get("num_nodes") or 1)
+    if asked != found:
+        raise UserError(
+            f"trainer.num_nodes={asked}, but the job has {found}: start it on every machine with "
+            "torchrun --nnodes, or let SLURM do that: train.py -m launcher=submitit trainer.num_nodes=N ..."
+        )
 
 
 def accelerator(trainer: Mapping[str, Any]) -> str:
@@ -92,6 +137,11 @@ def join_group(trainer: Mapping[str, Any]) -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
     backend = "cpu:gloo,cuda:nccl" if accelerator(trainer) in ("gpu", "cuda") else "gloo"
     dist.init_process_group(backend)
+    if local != process_count(trainer):
+        raise UserError(
+            f"trainer.devices={trainer.get('devices')}, but {local} ranks were started per machine"
+        )
+    check_machines(trainer, dist.get_world_size() // local)
 
 
 def broadcast(value: Any) -> Any:
@@ -129,13 +179,14 @@ def run_processes(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
     Afterwards the run's record says how it ended, also if no process lived to write it.
     """
     processes = process_count(config["trainer"])
-    if processes > 1 and not under_torchrun():
-        status = start_ranks(task, run.path, processes)
+    machines = Machines.of_environment()
+    if processes * machines.count > 1 and not under_torchrun():
+        status = start_ranks(task, run.path, processes, machines)
     else:
         from senet.training.jobs import run_job  # seconds to import
 
         status = run_job(task, run, config)
-    if status != OK and rank() == 0:
+    if status != OK and rank() == 0 and machines.index == 0:
         record = run.record()
         if record["status"] != "interrupted" and not record.get("error"):
             ended = "killed" if status > 128 else "failed"
@@ -152,23 +203,24 @@ def describe_exit(status: int) -> str:
     return f"by {signal.Signals(number).name}{hint}"
 
 
-def start_ranks(task: str, directory: Path, processes: int) -> int:
-    """Start ``processes`` ranks of a job, wait for them, and return the exit status of the first that failed."""
+def start_ranks(task: str, directory: Path, processes: int, machines: Machines) -> int:
+    """Start this machine's ranks of a job, wait for them; return the exit status of the first that failed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=machines.count,
+        max_nodes=machines.count,
         nproc_per_node=processes,
         run_id=directory.name,
         rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
+        rdzv_endpoint=machines.meeting,
+        rdzv_configs={"is_host": machines.index == 0},
         max_restarts=0,
         monitor_interval=0.2,
         start_method="spawn",
-        local_addr="127.0.0.1",
+        local_addr="127.0.0.1" if machines.meeting.startswith(("localhost:", "127.")) else None,
     )
     command = ["-m", "senet.training.worker", task, str(directory)]
     for name in list(logging.root.manager.loggerDict):

@@ -179,7 +179,7 @@ def _conclude(
             last, best = module.results[f"{prefix}/top1"], module.best[f"{prefix}/top1"]
             say(f"{label:10}{last:>9.2f}{best:>9.2f}")
     say(f"{'time':10}{readable(seconds)}, {rate:,.0f} images/s in training")
-    hint = module.data.timings.hint(module.data.workers, max(1, cores() // trainer.world_size))
+    hint = module.data.timings.hint(module.data.workers, cores())
     if hint:
         say(f"{'data':10}{hint}")
     if skipped:

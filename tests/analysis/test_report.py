@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_fakes import config, write_run
 from scipy import stats
 
 from senet.analysis.report import configure, report, run
-
-from run_fakes import config, write_run
 
 POINTS = {
     "plain": (config("resnet20"), 0.90, 269_434, 2_516_608),

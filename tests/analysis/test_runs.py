@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_fakes import config, write_run
 
 from senet import UserError
 from senet.analysis.labels import label_points
 from senet.analysis.runs import collect, find_runs
 from senet.analysis.table import paper_keys
-
-from run_fakes import config, write_run
 
 RIGHT = np.arange(20) > 0
 

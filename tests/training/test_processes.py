@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from senet.models.checkpoint import load_checkpoint
+from senet.training.entry import new_run
+from senet.training.launch import Machines
 
 ROOT = Path(__file__).parents[2]
 TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=320", "data.val_images=13",
@@ -88,6 +90,30 @@ def test_under_torchrun_too(tmp_path: Path):
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("batch     64 = 32 images x 2 device(s)") == 1
     assert json.loads((only_run(tmp_path / "runs") / "run.json").read_text())["status"] == "finished"
+
+
+def test_two_machines(tmp_path: Path, compose, free_port: int):
+    """As an engine starts it: one process of the job on each machine, here both on this one."""
+    values = compose(f"runs_dir={tmp_path}/runs", *TINY, "debug=one_batch", "trainer.num_nodes=2")
+    values.pop("resume")
+    run = new_run(values, [])
+    command = [sys.executable, "-m", "senet.training.study.job", str(run.path), str(os.getpid())]
+    jobs = [
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | Machines(i, 2, f"127.0.0.1:{free_port}").variable(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [job.communicate(timeout=240)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], outputs
+    assert "batch     64 = 32 images x 2 device(s)" in outputs[0]
+    assert run.record()["status"] == "finished"
+    assert json.loads(run.summary_file.read_text())["devices"] == 2
 
 
 def test_ranks_that_differ_refuse_to_train(free_port: int):

@@ -83,6 +83,7 @@ def execute(ledger: Ledger, launcher: LauncherConfig, jobs: list[Job], source: S
 
 
 def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[Slot]:
+    launch.check_machines(trainer, int(launcher.parameters.get("nodes", 1)))
     return build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
 
 

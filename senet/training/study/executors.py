@@ -4,12 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from senet.errors import UserError, did_you_mean
+from senet.training.launch import Machines
 
 GONE = -1
 """Exit status of a process that ended unseen."""
@@ -103,13 +104,24 @@ class LocalProcesses:
 
 
 class RunJob:
-    """A job as a function for an engine that runs functions: start its process, wait, return its status."""
+    """A job as a function for an engine that runs functions: start its process, wait, return its status.
+
+    Args:
+        machines: finds the machines of the job, where it runs; ``None`` if it has one.
+    """
+
+    def __init__(self, machines: Callable[[], Machines] | None = None) -> None:
+        self._machines = machines
 
     def __call__(self, run: Path) -> int:
         """Run the job; an interrupt becomes its orderly stop."""
+        machines = self._machines() if self._machines else Machines()
         with (run / "output.txt").open("ab") as output:
             process = subprocess.Popen(
-                job_command(run), env=job_environment(), stdout=output, stderr=subprocess.STDOUT
+                job_command(run),
+                env=job_environment() | machines.variable(),
+                stdout=output,
+                stderr=subprocess.STDOUT,
             )
         self._process = process
         while True:
@@ -124,7 +136,18 @@ class RunJob:
 
         self._process.terminate()
         self._process.wait()
-        return DelayedSubmission(RunJob(), run)
+        return DelayedSubmission(RunJob(self._machines), run)
+
+
+def slurm_machines() -> Machines:
+    """Return the machines that SLURM gave the job of this process, one task on each."""
+    from submitit import JobEnvironment
+
+    job = JobEnvironment()
+    if job.num_nodes == 1:
+        return Machines()
+    port = 20_000 + int(job.raw_job_id) % 20_000  # every task must name the same before they can talk
+    return Machines(job.node, job.num_nodes, f"{job.hostnames[0]}:{port}")
 
 
 class Submitit:
@@ -155,7 +178,7 @@ class Submitit:
 
     def submit(self, run: Path, slot: Slot) -> str:
         """Queue a job; the engine chooses its machine."""
-        job = self._executor.submit(RunJob(), run)
+        job = self._executor.submit(RunJob(slurm_machines), run)
         self._jobs[job.job_id] = job
         return str(job.job_id)
 
@@ -167,10 +190,8 @@ class Submitit:
         if not job.done():
             return None
         try:
-            return int(job.result())
-        except (
-            Exception
-        ):  # whatever ended the job is for the engine's log; the run's record says how far it came
+            return int(max(job.results()))
+        except Exception:  # it is in the engine's log; the run's record says how far the job came
             return GONE
 
     def stop(self, handle: str, *, now: bool = False) -> None:
@@ -254,7 +275,7 @@ def build_slots(config: LauncherConfig, devices: int, gpus: list[str]) -> list[S
 
     Args:
         config: the launcher.
-        devices: of each job, as ``trainer.devices`` says.
+        devices: of each job on each machine, as ``trainer.devices`` says.
         gpus: this machine's, empty if the jobs run on its CPU.
 
     Raises:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from senet.training.console import setup_console
-from senet.training.launch import die_with_parent, run_processes
+from senet.training.launch import Machines, die_with_parent, run_processes
 from senet.training.rundir import RunDir
 
 
@@ -16,7 +16,8 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that runs in the background has it ignored
     setup_console()
     run = RunDir.open(Path(sys.argv[1]))
-    with (run.path / ".lock").open("w") as lock:  # held until this process ends
+    name = f".lock{Machines.of_environment().index or ''}"
+    with (run.path / name).open("w") as lock:  # held until this process ends
         fcntl.flock(lock, fcntl.LOCK_EX)
         return run_processes("train", run, run.config())
 

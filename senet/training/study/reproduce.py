@@ -137,7 +137,8 @@ def differences(table: str, request: Request, values: dict[str, Any]) -> list[tu
     config: RunConfig = validate(RunConfig, values)
     paper = PAPER[table]
     batch = config.data.batch_size * launch.process_count(config.trainer)
-    batch *= int(config.trainer.get("accumulate_grad_batches", 1))
+    for key in ("num_nodes", "accumulate_grad_batches"):
+        batch *= int(str(config.trainer.get(key) or 1))
     rate = f"{config.optimizer.scaled_lr(batch):g} ({config.optimizer.name}, {config.schedule.name})"
     return [
         ("data", paper.data, config.data.name),
