@@ -46,6 +46,11 @@ def stages(out: Path, tiny: bool) -> dict[str, tuple[list[str], int]]:
         "train_step": (script("train_step", *blocks, *image, *modes), 600),
         "inference": (script("inference", *blocks, *image, *modes), 600),
         "where": (script("where", *blocks, *(image or ["--rounds", "5"])), 300),
+        "loop": (script("loop", *blocks, *image), 300),
+        "cost": (
+            script("cost", *blocks, *(["--rounds", "2", "--batches", "2", "--sizes", "32"] if tiny else [])),
+            300,
+        ),
         "others": (
             script("train_step", *blocks, *image, *modes, "--name", "others", "--groups", *others),
             600,

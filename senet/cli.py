@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "senet.training.study.reproduce",
         "plan a table of the paper, run it, set ours beside theirs",
     ),
+    "bench": ("senet.bench", "how fast: ours and the peers' in turns"),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
 

@@ -69,3 +69,13 @@ def test_models_by_stage(capsys):
     out = capsys.readouterr().out
     assert "stage 3" in out
     assert "272,095" in out
+
+
+def test_bench_lists_every_question_and_runs_it_with_its_own_options(capsys):
+    assert main(["bench"]) == 0
+    listed = capsys.readouterr().out
+    assert "tail " in listed
+    assert "measure" not in listed
+    assert main(["bench", "tial"]) == 2
+    assert 'did you mean "tail"' in capsys.readouterr().err
+    assert main(["bench", "cost", "--sizes", "wide"]) == 2  # the script's own refusal

@@ -1,0 +1,119 @@
+"""(e) Our Lightning loop against a bare loop: the same network, batches, objective and optimiser, step by step in turns.
+
+Ours is a training run as ``train.py`` starts it, with its callbacks and CSV logger. After each of its steps the
+bare loop does one: next batch, copy, normalise, forward, loss, backward, SGD. A turn of ours is all the time that
+is not the bare loop's, so nothing that Lightning does between steps is left out. ``overhead`` is ours / bare - 1.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from measure import CLOCKS, arguments, median, parse, row, save
+from pytorch_lightning import Callback
+
+from senet.data import Batch
+from senet.data.module import ImageData
+from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport, RanksAgree
+from senet.training.config import RunConfig, validate
+from senet.training.entry import configs_directory, register_models
+from senet.training.loggers import build_loggers
+from senet.training.module import ClassificationModule
+from senet.training.run import build_network
+from senet.training.rundir import RunDir
+from senet.training.study.plan import compose_run, composing
+from senet.training.trainer import build_trainer
+
+PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+
+
+def bare_steps(config: RunConfig, device: str, dtype: torch.dtype) -> Iterator[None]:
+    """Train the run's network without Lightning, a step each time."""
+    data = ImageData(config.data, config.augment, config.seed)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    network = build_network(config, data).to(device, memory_format=layout).train()
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=device == "cuda"
+    )
+    for batch in data.train_dataloader():
+        batch = data.on_after_batch_transfer(Batch(*(_move(part, device) for part in batch)), 0)
+        optimiser.zero_grad()
+        with torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext():
+            loss = F.cross_entropy(network(batch.images.contiguous(memory_format=layout)), batch.labels)
+        loss.backward()
+        optimiser.step()
+        yield
+
+
+def _move(part: object, device: str) -> object:
+    return part.to(device, non_blocking=True) if isinstance(part, torch.Tensor) else part
+
+
+class Turns(Callback):
+    """After each step of Lightning's, one of the bare loop; both are timed."""
+
+    def __init__(self, bare: Iterator[None], device: str, clock: str) -> None:
+        self.bare, self.device, self.clock = bare, device, CLOCKS[clock]
+        self.seconds: dict[str, list[float]] = {"Lightning loop": [], "bare loop": []}
+        self._last: float | None = None
+
+    def _now(self) -> float:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return self.clock()
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Note the time of Lightning's step, then take and time the bare one."""
+        end = self._now()
+        if self._last is not None:
+            self.seconds["Lightning loop"].append(end - self._last)
+        next(self.bare)
+        self._last = self._now()
+        self.seconds["bare loop"].append(self._last - end)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Run both loops on images in memory."""
+    parser = arguments(__doc__)
+    parser.add_argument("--model", default="se_resnet50")
+    parser.add_argument("--size", type=int, default=224)
+    options = parse(parser, argv)
+    warmup = 3
+    register_models()
+    with tempfile.TemporaryDirectory() as folder, composing(configs_directory()):
+        values = compose_run([
+            f"model={options.model}", f"runs_dir={folder}", "data=synthetic", f"data.batch_size={options.batch}",
+            f"data.preprocessing.size={options.size}", f"data.train_images={options.batch * (options.rounds + warmup)}",
+            f"data.val_images={options.batch}", "trainer.max_epochs=1", f"trainer.precision={PRECISION[options.dtype]}",
+            f"trainer.accelerator={'gpu' if options.device == 'cuda' else 'cpu'}",
+        ])  # fmt: skip
+        config = validate(RunConfig, values)
+        run = RunDir.create(Path(folder), "loop", values, {"status": "running"})
+        data = ImageData(config.data, config.augment, config.seed)
+        module = ClassificationModule(build_network(config, data), config, data, values)
+        turns = Turns(bare_steps(config, options.device, options.dtype), options.device, options.clock)
+        guard = FiniteLossGuard()
+        ours = [
+            guard,
+            RanksAgree(values, config.ranks.check_every_n_steps),
+            ProgressReport(),
+            Checkpoints(run, config.checkpoint, guard),
+        ]
+        loggers = build_loggers(config.logger, run, values)
+        build_trainer(config.trainer, run.path, logger=loggers, callbacks=[*ours, turns]).fit(module, data)
+    seconds = {name: values[-options.rounds + 1 :] for name, values in turns.seconds.items()}
+    overhead = median(seconds["Lightning loop"]) / median(seconds["bare loop"]) - 1
+    rows = [
+        row(options.model, name, values, overhead=overhead if "Lightning" in name else None)
+        for name, values in seconds.items()
+    ]
+    settings = {"batch": options.batch, "size": options.size}
+    settings["dtype"] = str(options.dtype).removeprefix("torch.")
+    return save(options.out, "loop", rows, options.device, **settings)
+
+
+if __name__ == "__main__":
+    main()
