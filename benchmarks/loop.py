@@ -1,4 +1,4 @@
-"""(e) Our Lightning loop against a bare loop: the same network, batches, objective and optimiser, step by step in turns.
+"""(e) Our Lightning loop against a bare loop: the same network, batches and optimiser, step by step in turns.
 
 Ours is a training run as ``train.py`` starts it, with its callbacks and CSV logger. After each of its steps the
 bare loop does one: next batch, copy, normalise, forward, loss, backward, SGD. A turn of ours is all the time that

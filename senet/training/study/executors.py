@@ -215,7 +215,7 @@ class Ray:
         self._ray = ray
         ray.init(address=parameters.get("address"), ignore_reinit_error=True, log_to_driver=False)
         resources = {"num_cpus": parameters.get("cpus", 1), "num_gpus": parameters.get("gpus", 0)}
-        self._task = ray.remote(max_retries=0, **resources)(lambda run: RunJob()(Path(run)))
+        self._task: Any = ray.remote(max_retries=0, **resources)(lambda run: RunJob()(Path(run)))
         self._tasks: dict[str, Any] = {}
 
     def submit(self, run: Path, slot: Slot) -> str:
