@@ -209,16 +209,21 @@ def _plot(record: dict, path: Path) -> None:
 
     rows = record["rows"][::-1]
     figure, axes = plt.subplots(figsize=(8, 1 + 0.28 * len(rows)), layout="constrained")
-    names = list(dict.fromkeys(r["name"] for r in record["rows"]))
-    colours = {name: f"C{index % 10}" for index, name in enumerate(names)}
+    owners = list(dict.fromkeys(_owner(r) for r in record["rows"]))
+    colours = {owner: f"C{index % 10}" for index, owner in enumerate(owners)}
     for y, r in enumerate(rows):
         spread = [[(r["seconds"] - r["low"]) * 1e3], [(r["high"] - r["seconds"]) * 1e3]]
-        axes.barh(y, r["seconds"] * 1e3, xerr=spread, color=colours[r["name"]])
+        axes.barh(y, r["seconds"] * 1e3, xerr=spread, color=colours[_owner(r)])
     axes.set_yticks(range(len(rows)), [f"{r['group']}  {r['name']}" for r in rows], fontsize=8)
     axes.set_xlabel("ms, median and quartiles")
     axes.set_title(f"{record['question']}: {record['environment']['device']}", fontsize=10)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def _owner(r: dict) -> str:
+    """Return whose a row is, the first word of its name: rows of one owner have one colour."""
+    return str(r["name"]).partition(" ")[0]
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
