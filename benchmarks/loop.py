@@ -11,7 +11,6 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from measure import CLOCKS, arguments, median, parse, row, save
 from pytorch_lightning import Callback
 
@@ -22,6 +21,7 @@ from senet.training.config import RunConfig, validate
 from senet.training.entry import configs_directory, register_models
 from senet.training.loggers import build_loggers
 from senet.training.module import ClassificationModule
+from senet.training.optimizers import parameter_groups
 from senet.training.run import build_network
 from senet.training.rundir import RunDir
 from senet.training.study.plan import compose_run, composing
@@ -35,14 +35,12 @@ def bare_steps(config: RunConfig, device: str, dtype: torch.dtype) -> Iterator[N
     data = ImageData(config.data, config.augment, config.seed)
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = build_network(config, data).to(device, memory_format=layout).train()
-    optimiser = torch.optim.SGD(
-        network.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=device == "cuda"
-    )
+    optimiser = config.optimizer.build(parameter_groups(network, config.optimizer), config.optimizer.lr)
     for batch in data.train_dataloader():
         batch = data.on_after_batch_transfer(Batch(*(_move(part, device) for part in batch)), 0)
         optimiser.zero_grad()
         with torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext():
-            loss = F.cross_entropy(network(batch.images.contiguous(memory_format=layout)), batch.labels)
+            loss = config.loss(network(batch.images.contiguous(memory_format=layout)), batch.labels)
         loss.backward()
         optimiser.step()
         yield

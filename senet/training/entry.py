@@ -32,8 +32,8 @@ from senet.training.console import say, setup_console
 from senet.training.environment import describe_environment
 from senet.training.rundir import RunDir, checkpoint_path, link_latest, write_atomically
 
-RESUMABLE = ("trainer.", "data.root", "data.workers", "checkpoint.")
-"""What may change when a run is resumed; everything else would make it another run."""
+RESUMABLE = ("trainer.", "data.root", "data.workers", "data.batch_size", "checkpoint.")
+"""What may change when a run is resumed, but not the images of a step; all else would make it another run."""
 
 MULTIRUN = ("-m", "--multirun")
 STUDY_SECTIONS = ("ablation", "search", "launcher")
@@ -231,6 +231,7 @@ def run_record(config: RunConfig, values: Mapping[str, Any], typed: list[str]) -
         "title": _title(config.name, typed),
         "seed": config.seed,
         "config_hash": config_hash(values),
+        "global_batch": launch.global_batch(config.data.batch_size, config.trainer),
         "overrides": typed,
         "status": "starting",
         "environment": describe_environment(),
@@ -274,7 +275,13 @@ def resume_run(path: Path, typed: list[str]) -> RunDir:
         OmegaConf.update(config, key, override.value(), force_add=True)
         changes.append(override.input_line)
     values = plain(config)
-    validate(RunConfig, values)
+    checked: RunConfig = validate(RunConfig, values)
+    before, now = run.record()["global_batch"], launch.global_batch(checked.data.batch_size, checked.trainer)
+    if now != before:
+        raise UserError(
+            f"the run takes {before} images a step, these settings {now}: set data.batch_size (now "
+            f"{checked.data.batch_size}) or trainer.accumulate_grad_batches so that it stays {before}"
+        )
     write_atomically(run.config_file, OmegaConf.to_yaml(config))
     history = [
         *run.record().get("resumed", []),

@@ -6,6 +6,7 @@ rank 0's configuration is broadcast to the others.
 """
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -118,6 +119,12 @@ def process_count(trainer: Mapping[str, Any]) -> int:
             else f"trainer.devices={devices} must be 1 or more"
         )
     return count
+
+
+def global_batch(batch_size: int, trainer: Mapping[str, Any]) -> int:
+    """Return the images of one optimiser step, over all machines, devices and accumulated batches."""
+    more = [int(trainer.get(key) or 1) for key in ("num_nodes", "accumulate_grad_batches")]
+    return batch_size * process_count(trainer) * math.prod(more)
 
 
 def under_torchrun() -> bool:

@@ -1,5 +1,6 @@
 """Where jobs run: processes of this machine, SLURM through submitit, or a Ray cluster, behind three methods."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -213,7 +214,9 @@ class Ray:
         except ModuleNotFoundError as error:
             raise UserError("launcher=ray needs the ray package: install senet[ray]") from error
         self._ray = ray
-        ray.init(address=parameters.get("address"), ignore_reinit_error=True, log_to_driver=False)
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        options = {"ignore_reinit_error": True, "log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address=parameters.get("address"), **options)
         resources = {"num_cpus": parameters.get("cpus", 1), "num_gpus": parameters.get("gpus", 0)}
         self._task: Any = ray.remote(max_retries=0, **resources)(lambda run: RunJob()(Path(run)))
         self._tasks: dict[str, Any] = {}

@@ -136,9 +136,7 @@ def differences(table: str, request: Request, values: dict[str, Any]) -> list[tu
     """Return what is set here beside what the paper says: (name, paper, ours)."""
     config: RunConfig = validate(RunConfig, values)
     paper = PAPER[table]
-    batch = config.data.batch_size * launch.process_count(config.trainer)
-    for key in ("num_nodes", "accumulate_grad_batches"):
-        batch *= int(str(config.trainer.get(key) or 1))
+    batch = launch.global_batch(config.data.batch_size, config.trainer)
     rate = f"{config.optimizer.scaled_lr(batch):g} ({config.optimizer.name}, {config.schedule.name})"
     return [
         ("data", paper.data, config.data.name),
