@@ -215,7 +215,11 @@ class Ray:
             raise UserError("launcher=ray needs the ray package: install senet[ray]") from error
         self._ray = ray
         logging.getLogger("ray").setLevel(logging.ERROR)
-        options = {"ignore_reinit_error": True, "log_to_driver": False, "logging_level": logging.ERROR}
+        options: dict[str, Any] = {
+            "ignore_reinit_error": True,
+            "log_to_driver": False,
+            "logging_level": logging.ERROR,
+        }
         ray.init(address=parameters.get("address"), **options)
         resources = {"num_cpus": parameters.get("cpus", 1), "num_gpus": parameters.get("gpus", 0)}
         self._task: Any = ray.remote(max_retries=0, **resources)(lambda run: RunJob()(Path(run)))
