@@ -39,6 +39,7 @@ class Row:
     Attributes:
         label: of the point.
         baseline: label of the point it is compared with.
+        is_baseline: whether another point is compared with it.
         errors: top-1 error in percent by seed.
         top1: mean, sd and n of ``errors``.
         top5: the same of the top-5 error.
@@ -54,6 +55,7 @@ class Row:
 
     label: str
     baseline: str | None
+    is_baseline: bool
     errors: Mapping[int, float]
     top1: Spread | None
     top5: Spread | None
@@ -70,10 +72,13 @@ class Row:
 def build_rows(study: Study, at: At) -> list[Row]:
     """Return the rows of a study in its order."""
     keys = paper_keys(study)
-    return [_row(point, study.point(point.baseline), keys, at) for point in study.points]
+    baselines = {point.baseline for point in study.points}
+    return [
+        _row(point, study.point(point.baseline), point.label in baselines, keys, at) for point in study.points
+    ]
 
 
-def _row(point: Point, baseline: Point | None, keys: Mapping[str, str], at: At) -> Row:
+def _row(point: Point, baseline: Point | None, is_baseline: bool, keys: Mapping[str, str], at: At) -> Row:
     runs = point.runs
     errors = {seed: run.error(at) for seed, run in runs.items()}
     base = {seed: run.error(at) for seed, run in baseline.runs.items()} if baseline else {}
@@ -84,6 +89,7 @@ def _row(point: Point, baseline: Point | None, keys: Mapping[str, str], at: At) 
     return Row(
         label=point.label,
         baseline=point.baseline,
+        is_baseline=is_baseline,
         errors=errors,
         top1=describe(list(errors.values())) if errors else None,
         top5=describe([run.error(at, 5) for run in runs.values()]) if runs else None,
@@ -128,17 +134,25 @@ def paper_keys(study: Study) -> dict[str, str]:
     """Return the published figure's key (v4) of every point that has one.
 
     ``study.json`` names them; otherwise they follow from the one SE axis in which the points differ, or else
-    from the names of the networks.
+    from the names of the networks. Points that differ in more, as the trials of a search, have none.
     """
     named = {point.label: point.paper for point in study.points if point.paper}
     if named:
         return named
+    if len({_besides_network(point.config) for point in study.points if point.config}) > 1:
+        return {}
     known = [point.config["se"] for point in study.points if point.config.get("se")]
     varying = [axis for axis in (known[0] if known else {}) if len({str(se[axis]) for se in known}) > 1]
     if len(varying) > 1 or not set(varying) <= ABLATIONS.keys():
         return {}
     found = {p.label: _ablation(p, varying[0]) if varying else _network(p) for p in study.points if p.config}
     return {label: figure.key for label, figure in found.items() if figure is not None}
+
+
+def _besides_network(config: Mapping[str, Any]) -> str:
+    """Return what a configuration says of the training alone, as text to compare."""
+    network = ("model", "se", "seed", "name", "runs_dir", "logger")
+    return str({key: value for key, value in config.items() if key not in network})
 
 
 def _ablation(point: Point, axis: str) -> PaperFigure | None:
@@ -242,7 +256,7 @@ def _verdict(row: Row) -> str:
     if row.top1 is None:
         return "no finished run"
     if row.baseline is None:
-        return "baseline"
+        return "baseline" if row.is_baseline else ""
     return row.difference.verdict if row.difference else "baseline missing"
 
 

@@ -3,6 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
+from statistics import median
 from typing import Any
 
 import torch
@@ -157,14 +158,14 @@ def _conclude(
     progress: ProgressReport,
     seconds: float,
 ) -> None:
-    rate = progress.train_images / max(progress.train_seconds, 1e-9)
+    rate = median(progress.rates) if progress.rates else None  # the first epoch of a short run is slower
     summary = summarise(module) | {
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "samples_seen": module.samples_seen,
         "devices": trainer.world_size,
         "seconds": round(seconds, 1),
-        "images_per_second": round(rate, 1) if progress.train_images else None,
+        "images_per_second": round(rate, 1) if rate is not None else None,
     }
     skipped = read_ledger(run.path / SKIPPED_FILE)
     summary["data"] |= {"skipped_images": len(skipped), "timings": module.data.timings.to_dict()}
@@ -178,7 +179,7 @@ def _conclude(
         if f"{prefix}/top1" in module.results:
             last, best = module.results[f"{prefix}/top1"], module.best[f"{prefix}/top1"]
             say(f"{label:10}{last:>9.2f}{best:>9.2f}")
-    say(f"{'time':10}{readable(seconds)}, {rate:,.0f} images/s in training")
+    say(f"{'time':10}{readable(seconds)}" + (f", {rate:,.0f} images/s in training" if rate else ""))
     hint = module.data.timings.hint(module.data.workers, cores())
     if hint:
         say(f"{'data':10}{hint}")

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from statistics import median
 from typing import Any
 
 from pytorch_lightning import LightningModule, Trainer
@@ -30,17 +31,14 @@ class ProgressReport(ProgressBar):
     """One line per epoch; between them, on a terminal, a bar over the whole run.
 
     Attributes:
-        train_seconds: time spent in training epochs, validation left out.
-        train_images: images trained on in that time, over all devices.
+        rates: images/s of every training epoch, validation left out, over all devices.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.train_seconds = 0.0
-        self.train_images = 0
+        self.rates: list[float] = []
         self._bar: Any = None
         self._mark = (0.0, 0)
-        self._epoch_rate = 0.0
         self._enabled = True
 
     def disable(self) -> None:
@@ -80,10 +78,7 @@ class ProgressReport(ProgressBar):
             start, samples = self._mark
             if start:
                 seconds = time.perf_counter() - start
-                images = pl_module.samples_seen - samples
-                self.train_seconds += seconds
-                self.train_images += images
-                self._epoch_rate = images / max(seconds, 1e-9)
+                self.rates.append((pl_module.samples_seen - samples) / max(seconds, 1e-9))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the epoch's line."""
@@ -100,7 +95,7 @@ class ProgressReport(ProgressBar):
         waiting = timings.waiting_share
         if waiting >= WORTH_SAYING and timings.elapsed >= WORTH_SECONDS:
             parts.append(f"waited for data {100 * waiting:.0f} %")
-        parts += [f"lr {r['lr']:.3g}", f"{self._epoch_rate:,.0f} images/s", self._remaining(pl_module)]
+        parts += [f"lr {r['lr']:.3g}", f"{self.rates[-1]:,.0f} images/s", self._remaining(pl_module)]
         line = "   ".join(parts)
         if self._bar is not None:
             self._bar.clear()
@@ -110,9 +105,8 @@ class ProgressReport(ProgressBar):
 
     def _remaining(self, module: ClassificationModule) -> str:
         at = module.progress()
-        rate = self.train_images / max(self.train_seconds, 1e-9)
         left = max(0, at.total_samples - at.samples)
-        return f"{readable(left / rate)} left" if rate and left else "done"
+        return f"{readable(left / median(self.rates))} left" if left else "done"
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -155,7 +155,7 @@ def differences(table: str, request: Request, values: dict[str, Any]) -> list[tu
 def estimate(runs: list[dict[str, Any]]) -> float:
     """Return seconds of training of all runs: one is measured for a few steps, the others go by their MACs.
 
-    The probe's first steps are slower than the rest, so that this errs on the high side.
+    The probe's epochs are short, so that this errs on the high side; the start of a job is not counted.
     """
     from senet.models import count_macs
 
@@ -170,14 +170,14 @@ def estimate(runs: list[dict[str, Any]]) -> float:
 
 
 def probe(values: dict[str, Any], steps: int = 8) -> tuple[float, int]:
-    """Train a few steps in processes of their own; return images/s and the number of training images.
+    """Train thrice a few steps in processes of their own; return images/s and the number of training images.
 
     Raises:
         UserError: if that fails.
     """
     from senet.training.study.executors import LocalProcesses, Slot
 
-    trainer = values["trainer"] | {"max_epochs": 1, "limit_train_batches": steps, "limit_val_batches": 1}
+    trainer = values["trainer"] | {"max_epochs": 3, "limit_train_batches": steps, "limit_val_batches": 1}
     with tempfile.TemporaryDirectory() as folder:
         logger = {"wandb": None, "tensorboard": False}
         config = {**values, "trainer": trainer, "runs_dir": folder, "logger": logger}

@@ -28,6 +28,9 @@ from senet.training.study.commands import INTERRUPTED, execute, open_ledger
 from senet.training.study.ledger import Job, Ledger, Point
 from senet.training.study.plan import Request, compose_run, enter
 
+SHOWN = 5
+"""Best trials that are listed at the end."""
+
 
 @dataclass(frozen=True)
 class SearchConfig:
@@ -266,7 +269,10 @@ def search(request: Request, typed: list[str]) -> int:
     say(f"trials    {len(trials)}: " + ", ".join(f"{n} {name}" for name, n in counts.items() if n))
     if not counts["complete"]:
         return max(status, launch.FAILED)
-    best = study.best_trial
-    chosen = " ".join(f"{key}={_text(value)}" for key, value in best.params.items())
-    say(f"best      trial {best.number}: {config.metric} {best.value:g} with {chosen}")
+    ranked = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    ranked.sort(key=lambda trial: trial.value or 0.0, reverse=config.direction == "maximize")
+    for trial in ranked[:SHOWN]:
+        chosen = " ".join(f"{key}={_text(value)}" for key, value in trial.params.items())
+        best = "best" if trial is ranked[0] else ""
+        say(f"{best:10}trial {trial.number}: {config.metric} {trial.value:g} with {chosen}")
     return status if status == INTERRUPTED else launch.OK  # a failed trial is a finding
