@@ -45,7 +45,8 @@ def label_points(configs: Sequence[Mapping[str, Any]]) -> list[str]:
             parts.append("plain")
         parts += [_part(key, f[key], others) for key in others if key in f]
         labels.append(", ".join(parts) or str(f.get("model.name")))
-    return labels
+    # Points that differ in later digits than are shown must not become one.
+    return [label if labels.count(label) == 1 else f"{label} #{i}" for i, label in enumerate(labels)]
 
 
 def _varying(flat: Sequence[Mapping[str, Any]], wanted: Any) -> list[str]:
@@ -59,6 +60,8 @@ def _part(key: str, value: Any, among: Sequence[str]) -> str:
     name = SHORT.get(key, key if ambiguous else last)
     if isinstance(value, Sequence) and not isinstance(value, str):
         value = ",".join(map(str, value))
+    if isinstance(value, float):
+        value = f"{value:.4g}"  # what a search drew has more digits than anybody reads
     if value is None:
         value = "all" if key == "se.stages" else "none"
     return f"{name}={value}"

@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def error_by_point(rows: list[Row]) -> Figure | None:
             )
         axis.scatter(errors, [y] * len(errors), s=30, color=SEED, zorder=3, linewidths=0)
         axis.scatter([row.top1.mean], [y], s=64, color=colour, zorder=4, linewidths=0)
-    axis.set_yticks(range(len(shown)), [row.label for row in shown])
+    axis.set_yticks(range(len(shown)), [textwrap.shorten(row.label, 40, placeholder=" …") for row in shown])
     axis.set_ylim(len(shown) - 0.4, -0.6)
     axis.set_xlabel("top-1 error, %", color=INK, fontsize=11.5)
     _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_xlim)
