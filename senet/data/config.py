@@ -42,8 +42,8 @@ class FilesConfig(DataConfig):
 
     Attributes:
         root: the folder that holds ``train/`` and ``val/``.
-        decoder: "reference" (Pillow), "fast" (torchcodec if installed, with Pillow's pixels) or "gpu" (nvJPEG, whose
-            pixels differ a little).
+        decoder: "reference" (Pillow), "fast" (nvImageCodec for the crops of training and torchcodec, as far as they
+            are installed, with Pillow's pixels) or "gpu" (nvJPEG, whose pixels differ a little).
         on_bad_image: what training does with an image that cannot be read: "fail" at once, or "skip" it and
             enter it in the run's ledger. Nothing ever stands in for it.
         eval_on_bad_image: what evaluation does with one: "fail" at once, or "count" it as wrong.
