@@ -5,6 +5,7 @@ from typing import Literal
 
 from senet.data.decoders import DecoderName
 from senet.data.preprocessing import Preprocessing
+from senet.data.remote import is_address
 from senet.data.sampling import SamplingConfig
 from senet.errors import UserError
 
@@ -114,9 +115,21 @@ class SyntheticConfig(DataConfig):
 
 @dataclass(frozen=True)
 class PackedConfig(FilesConfig):
-    """What ``senet pack`` wrote: a few large files of encoded images."""
+    """What ``senet pack`` wrote: a few large files of encoded images.
 
+    Attributes:
+        root: a folder, or an address of any kind fsspec knows, such as s3://BUCKET/PACK.
+        cache: where files from an address are kept; ``None`` takes the user's cache folder.
+    """
+
+    cache: str | None = None
     name: Literal["packed"] = "packed"
+
+    def __post_init__(self) -> None:
+        if self.cache is not None and not is_address(self.root):
+            raise UserError(
+                f"data.cache={self.cache} keeps copies of a pack at an address; data.root={self.root} is none"
+            )
 
 
 @dataclass(frozen=True)

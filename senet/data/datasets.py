@@ -49,11 +49,15 @@ class Sample(NamedTuple):
 
 
 class BadImage(NamedTuple):
-    """What a worker returns for an unreadable file, so that the main process can say which one it was."""
+    """What a worker returns for an unreadable file, so that the main process can say which one it was.
+
+    ``mistake`` is what no policy passes over: it is not the file's fault, and other files would fail alike.
+    """
 
     key: Key
     path: str
     reason: str
+    mistake: UserError | None = None
 
 
 class Fetched(NamedTuple):
@@ -150,12 +154,13 @@ class FileDataset(Dataset[Sample | BadImage]):
 def bad_image(dataset: FileDataset, key: Key, error: Exception) -> BadImage:
     """Return the record of an image that could not be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return BadImage(key, dataset.records.name(key.id), reason)
+    mistake = error if isinstance(error, UserError) else None
+    return BadImage(key, dataset.records.name(key.id), reason, mistake)
 
 
 def bad_image_error(bad: BadImage) -> UserError:
-    """Return the error that names an unreadable image."""
-    return UserError(
+    """Return the error that names an unreadable image, or the mistake behind it."""
+    return bad.mistake or UserError(
         f"{bad.path} cannot be decoded ({bad.reason}); `senet check` lists all such files: remove or replace them"
     )
 
