@@ -22,7 +22,7 @@ tree = scan(Path(sys.argv[1]))
 from senet.data.loader import TrainLoader
 from senet.data.datasets import FileDataset
 from senet.data import Preprocessing
-loader = TrainLoader(FileDataset(tree, Preprocessing(), None), 256, seed=0)
+loader = TrainLoader(FileDataset(tree, Preprocessing(), None), min(256, len(tree)), seed=0)
 first = next(iter(loader.selections()))
 print(json.dumps({
     "files": len(tree), "classes": len(tree.classes), "import_s": round(imported - began, 2),

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet.data.preprocessing import Preprocessing, resize_exact
+from senet.data.region import Box, whole
 from senet.data.streams import stream
 from senet.errors import UserError
 
@@ -103,7 +104,20 @@ class ImageAugmentation:
 
     def __call__(self, image: Tensor, size: int) -> Tensor:
         """Return the augmented image of side ``size``, the preprocessing's or that of progressive resizing."""
-        image = self._crop(image, size)
+        return self.finish(self.box(*image.shape[-2:]).cut(image), size)
+
+    def box(self, height: int, width: int) -> Box:
+        """Draw the part that is used of an image of this height and width."""
+        if self.config.crop != "random_resized":
+            return whole(height, width)
+        blank = torch.empty(()).expand(
+            3, height, width
+        )  # torchvision asks an image for its size, here of no memory
+        return Box(*self.random_box(blank, list(self.config.scale), list(self.config.ratio)))
+
+    def finish(self, image: Tensor, size: int) -> Tensor:
+        """Return the augmented image of the part that ``box`` drew."""
+        image = self._resize(image, size)
         if torch.rand(()) < self.config.flip:
             image = image.flip(-1)
         for operation in self.colour:
@@ -113,12 +127,10 @@ class ImageAugmentation:
             image = cut_out(image[None], torch.rand(1, 2).to(image.device), self.config.cutout, fill)[0]
         return image
 
-    def _crop(self, image: Tensor, size: int) -> Tensor:
+    def _resize(self, image: Tensor, size: int) -> Tensor:
         config = self.config
         if config.crop == "random_resized":
-            top, left, height, width = self.random_box(image, list(config.scale), list(config.ratio))
-            crop = image[:, top : top + height, left : left + width]
-            return resize_exact(crop, size, size, self.preprocessing.interpolation)
+            return resize_exact(image, size, size, self.preprocessing.interpolation)
         image = self.preprocessing.at(size).evaluate(image)
         if config.crop == "pad":
             image = F.pad(image, [config.pad] * 4)

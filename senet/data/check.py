@@ -14,7 +14,7 @@ from typing import Any
 from senet.data.check_report import html
 from senet.data.folder import class_folders, find_split, is_image, list_images, walk_class
 from senet.data.inspection import Finding, inspect
-from senet.data.packed import PACK_FILE, PackedRecords, pack_info
+from senet.data.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
 from senet.data.parallel import progress, work
 from senet.data.records import names_id
 from senet.errors import UserError
@@ -155,7 +155,7 @@ def _check_duplicates(findings: list[Finding], problems: dict[str, list[str]]) -
 def check_pack(root: Path) -> int:
     """Compare every image of a pack with its hash; return how many differ."""
     damaged = 0
-    for split in pack_info(root)["splits"]:
+    for split in pack_info(LocalFolder(root))["splits"]:
         records = PackedRecords(root, split)
         bad = records.damaged()
         for index in bad[:20]:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from senet.data.decoders import DecoderName
 from senet.data.preprocessing import Preprocessing
+from senet.data.remote import is_address
 from senet.data.sampling import SamplingConfig
 from senet.errors import UserError
 
@@ -42,8 +43,8 @@ class FilesConfig(DataConfig):
 
     Attributes:
         root: the folder that holds ``train/`` and ``val/``.
-        decoder: "reference" (Pillow), "fast" (torchcodec if installed, with Pillow's pixels) or "gpu" (nvJPEG, whose
-            pixels differ a little).
+        decoder: "reference" (Pillow), "fast" (nvImageCodec for the crops of training and torchcodec, as far as they
+            are installed, with Pillow's pixels) or "gpu" (nvJPEG, whose pixels differ a little).
         on_bad_image: what training does with an image that cannot be read: "fail" at once, or "skip" it and
             enter it in the run's ledger. Nothing ever stands in for it.
         eval_on_bad_image: what evaluation does with one: "fail" at once, or "count" it as wrong.
@@ -114,9 +115,21 @@ class SyntheticConfig(DataConfig):
 
 @dataclass(frozen=True)
 class PackedConfig(FilesConfig):
-    """What ``senet pack`` wrote: a few large files of encoded images."""
+    """What ``senet pack`` wrote: a few large files of encoded images.
 
+    Attributes:
+        root: a folder, or an address of any kind fsspec knows, such as s3://BUCKET/PACK.
+        cache: where files from an address are kept; ``None`` takes the user's cache folder.
+    """
+
+    cache: str | None = None
     name: Literal["packed"] = "packed"
+
+    def __post_init__(self) -> None:
+        if self.cache is not None and not is_address(self.root):
+            raise UserError(
+                f"data.cache={self.cache} keeps copies of a pack at an address; data.root={self.root} is none"
+            )
 
 
 @dataclass(frozen=True)

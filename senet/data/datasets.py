@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from senet.data.augment import ImageAugmentation
 from senet.data.decoders import Decoder
 from senet.data.preprocessing import Preprocessing
 from senet.data.records import Records
+from senet.data.region import whole
 from senet.data.streams import seeded, stream_seed
 from senet.errors import UserError
 
@@ -46,11 +49,15 @@ class Sample(NamedTuple):
 
 
 class BadImage(NamedTuple):
-    """What a worker returns for an unreadable file, so that the main process can say which one it was."""
+    """What a worker returns for an unreadable file, so that the main process can say which one it was.
+
+    ``mistake`` is what no policy passes over: it is not the file's fault, and other files would fail alike.
+    """
 
     key: Key
     path: str
     reason: str
+    mistake: UserError | None = None
 
 
 class Fetched(NamedTuple):
@@ -86,9 +93,9 @@ class FileDataset(Dataset[Sample | BadImage]):
         records: the encoded images.
         preprocessing: colour mode, and the evaluation transform where ``augment`` is None.
         decoder: bytes to uint8 (C, H, W); ``None`` hands out the bytes, for ``DeviceDecoder``.
-        augment: maps a decoded uint8 image to the training image of a given size, drawing from torch's
-            generator; it is seeded per (seed, epoch, id), so the pixels do not depend on workers, devices or
-            resumes.
+        augment: chooses the part of the image that is used, and makes the training image of it, drawing from
+            torch's generator; it is seeded per (seed, epoch, id), so the pixels do not depend on workers, devices
+            or resumes.
         seed: of the run.
         size_of: the side of the training image in an epoch; by default always the preprocessing's.
     """
@@ -98,7 +105,7 @@ class FileDataset(Dataset[Sample | BadImage]):
         records: Records,
         preprocessing: Preprocessing,
         decoder: Decoder | None,
-        augment: Callable[[Tensor, int], Tensor] | None = None,
+        augment: ImageAugmentation | None = None,
         seed: int = 0,
         size_of: Callable[[int], int] | None = None,
     ) -> None:
@@ -111,38 +118,49 @@ class FileDataset(Dataset[Sample | BadImage]):
     def __getitem__(self, key: Key) -> Sample | BadImage:
         times = [time.perf_counter()]
         label = int(self.records.labels[key.id])
-        try:
-            data = self.records.read(key.id)
+        with self._draws(key):
+            try:
+                data = self.records.read(key.id)
+                times.append(time.perf_counter())
+                if self.decoder is None:
+                    return Sample(data, label, key, (times[1] - times[0], 0.0, 0.0))
+                image = self.decoder(data, choose=self.augment.box if self.augment else whole)
+            except Exception as error:
+                return bad_image(self, key, error)
             times.append(time.perf_counter())
-            if self.decoder is None:
-                return Sample(data, label, key, (times[1] - times[0], 0.0, 0.0))
-            image = self.decoder(data)
-        except Exception as error:
-            return bad_image(self, key, error)
-        times.append(time.perf_counter())
-        image = self.transform(image, key)
+            image = self._finish(image, key)
         times.append(time.perf_counter())
         return Sample(image, label, key, (times[1] - times[0], times[2] - times[1], times[3] - times[2]))
 
     def transform(self, image: Tensor, key: Key) -> Tensor:
         """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
+        with self._draws(key):
+            box = self.augment.box if self.augment else whole
+            return self._finish(box(*image.shape[-2:]).cut(image), key)
+
+    def _draws(self, key: Key) -> AbstractContextManager[None]:
+        if self.augment is None:
+            return nullcontext()
+        name = key if key.draw else key[:2]
+        return seeded(stream_seed(self.seed, "augment", *name))
+
+    def _finish(self, image: Tensor, key: Key) -> Tensor:
         if self.augment is None:
             return self.preprocessing.evaluate(image)
         size = self.size_of(key.epoch) if self.size_of else self.preprocessing.size
-        name = key if key.draw else key[:2]
-        with seeded(stream_seed(self.seed, "augment", *name)):
-            return self.augment(image, size)
+        return self.augment.finish(image, size)
 
 
 def bad_image(dataset: FileDataset, key: Key, error: Exception) -> BadImage:
     """Return the record of an image that could not be read."""
     reason = " ".join(f"{type(error).__name__}: {error}".split())
-    return BadImage(key, dataset.records.name(key.id), reason)
+    mistake = error if isinstance(error, UserError) else None
+    return BadImage(key, dataset.records.name(key.id), reason, mistake)
 
 
 def bad_image_error(bad: BadImage) -> UserError:
-    """Return the error that names an unreadable image."""
-    return UserError(
+    """Return the error that names an unreadable image, or the mistake behind it."""
+    return bad.mistake or UserError(
         f"{bad.path} cannot be decoded ({bad.reason}); `senet check` lists all such files: remove or replace them"
     )
 

@@ -1,7 +1,11 @@
 """Decoders: encoded bytes in, uint8 (C, H, W) out, with Pillow's pixels.
 
-``reference`` is Pillow. ``fast`` is torchcodec for JPEG, bit for bit equal to Pillow; whatever is not a plain JPEG,
-or fails, is Pillow's to decide. ``gpu`` decodes whole batches with nvJPEG, see ``senet.data.device``.
+``reference`` is Pillow. ``fast`` is nvImageCodec, which decodes only the part of a JPEG that is wanted, or torchcodec,
+both bit for bit equal to Pillow; whatever is not a plain JPEG, or fails, is Pillow's to decide. ``gpu`` decodes whole
+batches with nvJPEG, see ``senet.data.device``.
+
+Every decoder asks which box of the image is wanted, once, and tells it nothing but the height and the width: so a
+random crop is the same one, drawn from the same numbers, whatever decodes.
 
 Pillow, and with it torchvision and timm, ignores the EXIF orientation; torchcodec always applies it, so the marker
 is hidden from it.
@@ -12,49 +16,60 @@ import importlib
 import importlib.util
 import io
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from senet.data.jpeg import START, hide_orientation
 from senet.data.preprocessing import decode
+from senet.data.region import Choose, decode_box, open_jpeg, region_available, whole
 
 DecoderName = Literal["reference", "fast", "gpu"]
-Decoder = Callable[[bytes], Tensor]
-
-JPEG = b"\xff\xd8\xff"
-_EXIF, _OTHER, _SCAN = 0xE1, 0xED, 0xDA
-"""Marker codes: APP1, which holds EXIF; APP13, which decoders skip; and the start of the pixels."""
 
 
-def decode_reference(data: bytes, colour: str) -> Tensor:
+class Decoder(Protocol):
+    """What ``build_decoder`` returns."""
+
+    def __call__(self, data: bytes, *, choose: Choose = whole) -> Tensor:
+        """Return the box that ``choose`` wants of an encoded image, uint8 (C, height, width)."""
+        ...
+
+
+def decode_reference(data: bytes, colour: str, choose: Choose = whole) -> Tensor:
     """Decode with Pillow; raises what Pillow raises, also for truncated files."""
     with Image.open(io.BytesIO(data)) as image:
-        return decode(image, colour)
+        return cut(decode(image, colour), choose)
 
 
-def hide_orientation(data: bytes) -> bytes:
-    """Return a JPEG whose EXIF segments are marked as APP13, so that no decoder rotates the image."""
-    hidden: bytearray | None = None
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
-        if data[at + 1] == _EXIF:
-            hidden = hidden or bytearray(data)
-            hidden[at + 1] = _OTHER
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return data if hidden is None else bytes(hidden)
-
-
-def decode_fast(data: bytes, colour: str) -> Tensor:
+def decode_torchcodec(data: bytes, colour: str, choose: Choose = whole) -> Tensor:
     """Decode a JPEG with torchcodec; Pillow decides on everything else and on what torchcodec refuses."""
-    if data.startswith(JPEG):
+    if data.startswith(START) and torchcodec_available():
         try:
             image: Tensor = torchcodec_decoder()(hide_orientation(data))
-            return as_colour(image, colour)
         except Exception:
             pass  # Pillow raises too, or reads it after all
-    return decode_reference(data, colour)
+        else:
+            return as_colour(cut(image, choose), colour)
+    return decode_reference(data, colour, choose)
+
+
+def decode_region(data: bytes, colour: str, choose: Choose = whole) -> Tensor:
+    """Decode a part alone, with nvImageCodec; the whole, and what it does not decode exactly, is torchcodec's."""
+    stream = None if choose is whole else open_jpeg(data)
+    if stream is None:
+        return decode_torchcodec(data, colour, choose)
+    box = choose(stream.height, stream.width)
+    image = decode_box(stream, box)
+    if image is None:
+        return decode_torchcodec(data, colour, lambda height, width: box)
+    return as_colour(image, colour)
+
+
+def cut(image: Tensor, choose: Choose) -> Tensor:
+    """Return the box of a decoded image (C, H, W) that ``choose`` wants."""
+    return choose(*image.shape[-2:]).cut(image)
 
 
 def as_colour(image: Tensor, colour: str) -> Tensor:
@@ -87,9 +102,11 @@ def torchcodec_decoder() -> Callable[..., Tensor]:
 
 
 def build_decoder(name: DecoderName, colour: str) -> Decoder:
-    """Return a decoder for worker processes; ``fast`` without torchcodec is Pillow, whose pixels are the same."""
+    """Return a decoder for worker processes: ``fast`` is the best that is installed, and the pixels are the same."""
+    if name == "fast" and region_available():
+        return functools.partial(decode_region, colour=colour)
     if name == "fast" and torchcodec_available():
-        return functools.partial(decode_fast, colour=colour)
+        return functools.partial(decode_torchcodec, colour=colour)
     return functools.partial(decode_reference, colour=colour)
 
 
@@ -99,6 +116,7 @@ def describe_decoder(name: DecoderName) -> str:
         return "nvJPEG"
     if name == "reference":
         return "Pillow"
-    return (
-        "torchcodec" if torchcodec_available() else "Pillow (senet[fast] brings torchcodec, which is faster)"
-    )
+    rest = "torchcodec" if torchcodec_available() else "Pillow"
+    if region_available():
+        return f"nvImageCodec (crops), {rest}"
+    return rest if rest == "torchcodec" else "Pillow (senet[fast] brings decoders that are faster)"

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from senet.data.datasets import BadImage, FileDataset, Sample, bad_image
-from senet.data.decoders import JPEG, as_colour, decode_reference, hide_orientation, torchcodec_decoder
+from senet.data.decoders import as_colour, decode_reference, torchcodec_decoder
+from senet.data.jpeg import START, hide_orientation
 from senet.errors import UserError
 
 
@@ -52,7 +53,7 @@ class DeviceDecoder:
         return results
 
     def _decode(self, files: list[bytes]) -> list[Tensor | Exception]:
-        plain = [i for i, data in enumerate(files) if data.startswith(JPEG)]
+        plain = [i for i, data in enumerate(files) if data.startswith(START)]
         done: dict[int, Tensor] = {}
         try:
             # One call for the whole batch: the decoder works on many images at once.
@@ -68,7 +69,7 @@ class DeviceDecoder:
 
     def _decode_one(self, data: bytes) -> Tensor | Exception:
         colour = self.dataset.preprocessing.colour
-        if data.startswith(JPEG):
+        if data.startswith(START):
             try:
                 return as_colour(self._decode_jpeg(hide_orientation(data), device=self.device), colour)
             except Exception:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from senet.data.cache import user_cache
 from senet.data.records import Names
 from senet.errors import UserError
 
@@ -113,9 +114,8 @@ def list_images(split: Path) -> Listing:
 
 def cache_file(split: Path) -> Path:
     """Return where the index of a split is kept: the user's cache, since data may be read-only."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     key = hashlib.blake2b(os.fsencode(split.resolve()), digest_size=12).hexdigest()
-    return home / "senet" / "index" / f"{key}.npz"
+    return user_cache() / "index" / f"{key}.npz"
 
 
 def cached_listing(split: Path) -> Listing:

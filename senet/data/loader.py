@@ -72,8 +72,9 @@ class _Batches:
         """
         fetched = self._from_memory() if isinstance(self.dataset, MemoryDataset) else self._from_files()
         for batch, bad, seconds in self.timings.timed(fetched):
-            if bad and self.on_bad_image == "fail":
-                raise bad_image_error(bad[0])
+            for image in bad:
+                if image.mistake or self.on_bad_image == "fail":
+                    raise bad_image_error(image)
             self.ledger.add(bad)
             self.timings.add(len(batch.labels) if batch else 0, seconds)
             yield batch

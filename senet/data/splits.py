@@ -114,10 +114,10 @@ class Builder:
         root = Path(config.root)
         records: ImageTree | PackedRecords
         if isinstance(config, PackedConfig):
-            records = PackedRecords(root, split)
+            records = PackedRecords(config.root, split, config.cache)
         else:
             records = scan(find_split(root, FOLDERS[split]), classes)
-        folder = records.root.name
+        folder = split if isinstance(records, PackedRecords) else records.root.name
 
         def name_of(index: int) -> str:
             return f"{folder}/{records.name(index)}"

@@ -1,11 +1,14 @@
 """Every decoder gives Pillow's pixels, on plain and on odd files."""
 
 import io
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from jpeg_fakes import encoded, random_box
 from PIL import Image
 
 from senet.data import AugmentConfig, Preprocessing
@@ -13,23 +16,24 @@ from senet.data.augment import ImageAugmentation
 from senet.data.datasets import BadImage, FileDataset, Key, collate
 from senet.data.decoders import (
     build_decoder,
-    decode_fast,
     decode_reference,
+    decode_region,
+    decode_torchcodec,
     describe_decoder,
-    hide_orientation,
     torchcodec_available,
 )
 from senet.data.device import DeviceDecoder
 from senet.data.folder import ImageTree, scan
+from senet.data.jpeg import hide_orientation
+from senet.data.region import Box, region_available
 
 needs_torchcodec = pytest.mark.skipif(not torchcodec_available(), reason="torchcodec is not installed")
-
-
-def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
-    """The bytes of a file."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+needs_region = pytest.mark.skipif(not region_available(), reason="nvImageCodec is not installed")
+Decoder = Callable[..., torch.Tensor]
+FAST = [
+    pytest.param(decode_torchcodec, marks=needs_torchcodec),
+    pytest.param(decode_region, marks=needs_region),
+]
 
 
 def odd_files(photo: Image.Image) -> dict[str, bytes]:
@@ -52,13 +56,13 @@ def odd_files(photo: Image.Image) -> dict[str, bytes]:
     }
 
 
-@needs_torchcodec
+@pytest.mark.parametrize("fast", FAST)
 @pytest.mark.parametrize("colour", ["RGB", "L"])
 @pytest.mark.parametrize("kind", odd_files(Image.new("RGB", (8, 8))))
-def test_fast_gives_pillows_pixels(photo: Image.Image, kind: str, colour: str) -> None:
+def test_fast_gives_pillows_pixels(photo: Image.Image, fast: Decoder, kind: str, colour: str) -> None:
     data = odd_files(photo)[kind]
     theirs = np.asarray(Image.open(io.BytesIO(data)).convert(colour)).astype(int)
-    ours = decode_fast(data, colour).permute(1, 2, 0).numpy().astype(int)
+    ours = fast(data, colour).permute(1, 2, 0).numpy().astype(int)
     # CMYK is converted by another library on either side.
     assert np.abs(theirs - ours.reshape(theirs.shape)).max() <= (1 if kind == "cmyk" else 0)
 
@@ -86,10 +90,42 @@ def test_hiding_the_orientation_changes_one_byte_and_no_other_file(photo: Image.
     assert hide_orientation(rotated[:5]) == rotated[:5]
 
 
-def test_without_torchcodec_fast_is_pillow(monkeypatch: pytest.MonkeyPatch, photo: Image.Image) -> None:
+@pytest.mark.parametrize("colour", ["RGB", "L"])
+@pytest.mark.parametrize("kind", odd_files(Image.new("RGB", (8, 8))))
+def test_every_decoder_asks_once_for_a_box_and_cuts_it(photo: Image.Image, kind: str, colour: str) -> None:
+    data = odd_files(photo)[kind]
+    for decode in (decode_reference, decode_torchcodec, decode_region):
+        asked = []
+
+        def choose(height: int, width: int, asked: list = asked) -> Box:
+            asked.append((height, width))
+            return Box(1, 2, 5, 6)
+
+        crop = decode(data, colour, choose)
+        whole = decode(data, colour)
+        assert crop.equal(whole[:, 1:6, 2:8])
+        assert asked == [tuple(whole.shape[1:])]
+
+
+def test_fast_is_the_best_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for region, torchcodec in ((True, True), (True, False), (False, True), (False, False)):
+        monkeypatch.setattr("senet.data.decoders.region_available", lambda region=region: region)
+        monkeypatch.setattr("senet.data.decoders.torchcodec_available", lambda found=torchcodec: found)
+        found.append((build_decoder("fast", "RGB").func, describe_decoder("fast")))
+    assert found == [
+        (decode_region, "nvImageCodec (crops), torchcodec"),
+        (decode_region, "nvImageCodec (crops), Pillow"),
+        (decode_torchcodec, "torchcodec"),
+        (decode_reference, "Pillow (senet[fast] brings decoders that are faster)"),
+    ]
+    assert build_decoder("reference", "RGB").func is decode_reference
+
+
+def test_without_torchcodec_its_part_is_pillows(monkeypatch: pytest.MonkeyPatch, photo: Image.Image) -> None:
     monkeypatch.setattr("senet.data.decoders.torchcodec_available", lambda: False)
-    assert build_decoder("fast", "RGB").func is decode_reference
-    assert "senet[fast]" in describe_decoder("fast")
+    data = encoded(photo, progressive=True)
+    assert decode_region(data, "RGB").equal(decode_reference(data, "RGB"))
 
 
 @needs_torchcodec
@@ -116,11 +152,13 @@ def test_the_device_decoder_does_what_workers_do(tree: ImageTree, tmp_path: Path
     assert isinstance(in_worker[Key(0, 5)], BadImage)
 
 
-@needs_torchcodec
-def test_decoders_agree_on_real_photographs(shared: Path) -> None:
-    import tarfile
-
+@pytest.mark.parametrize("fast", FAST)
+def test_decoders_agree_on_real_photographs(shared: Path, fast: Decoder) -> None:
+    boxes = np.random.default_rng(0)
     with tarfile.open(shared / "data" / "imagenet-samples.tar") as archive:
-        files = [archive.extractfile(m).read() for m in archive.getmembers()[:60] if m.isfile()]
+        files = [archive.extractfile(member).read() for member in archive if member.isfile()]
     for data in files:
-        assert decode_fast(data, "RGB").equal(decode_reference(data, "RGB"))
+        whole = decode_reference(data, "RGB")
+        assert fast(data, "RGB").equal(whole)
+        box = random_box(boxes, *whole.shape[1:])
+        assert fast(data, "RGB", lambda height, width, box=box: box).equal(box.cut(whole))
