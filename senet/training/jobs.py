@@ -13,6 +13,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from senet.errors import UserError
 from senet.training import launch
 from senet.training.console import log_to_file
+from senet.training.heap import keep_freed_memory
 from senet.training.launch import FAILED, MISUSED, OK
 from senet.training.rundir import RunDir
 
@@ -39,6 +40,8 @@ def _guarded(
     """Run a task and turn however it ends into a record and an exit status."""
     stop = launch.StopRequest()
     try:
+        if launch.accelerator(config["trainer"]) == "cpu":
+            keep_freed_memory()
         if launch.under_torchrun():
             if not dist.is_initialized():
                 launch.join_group(config["trainer"])
