@@ -13,8 +13,15 @@ from matplotlib.figure import Figure
 from senet.analysis.statistics import t_interval
 from senet.analysis.table import Row, count
 
-INK, GRID, SEED, MEAN, PLAIN = "#202124", "#dadce1", "#6b7585", "#1f5fbf", "#b4552d"
-VARIABLES = {INK: "--ink", GRID: "--line", SEED: "--seed", MEAN: "--accent", PLAIN: "--plain"}
+INK, GRID, SEED, MEAN, PLAIN, PANEL = "#202124", "#dadce1", "#6b7585", "#1f5fbf", "#b4552d", "#f6f7f9"
+VARIABLES = {
+    INK: "--ink",
+    GRID: "--line",
+    SEED: "--seed",
+    MEAN: "--accent",
+    PLAIN: "--plain",
+    PANEL: "--panel",
+}
 """The colours in the pictures to the style variables that replace them in SVG."""
 
 Plot = Callable[[list[Row]], Figure | None]
@@ -153,6 +160,8 @@ def _name(axis: Any, x: float, row: Row, others: list[tuple[float, Row]], spread
         va="top" if below else "bottom",
         fontsize=11.5,
         color=INK,
+        bbox={"facecolor": PANEL, "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
+        zorder=5,
     )
 
 
