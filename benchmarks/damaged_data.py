@@ -48,7 +48,18 @@ def damage(file: Path, kind: str, number: int) -> None:
         image.save(file, "JPEG", exif=exif)
 
 
-KINDS = ("zero-byte", "unreadable", "truncated", "wrong-format", "cmyk", "grey", "alpha", "exif-rotated")
+DOUBLED = "duplicate-across-splits"
+KINDS = (
+    "zero-byte",
+    "unreadable",
+    "truncated",
+    "wrong-format",
+    "cmyk",
+    "grey",
+    "alpha",
+    "exif-rotated",
+    DOUBLED,
+)
 
 
 def train(root: Path, runs: Path, policy: str) -> tuple[int, str, Path]:
@@ -69,10 +80,16 @@ def main() -> None:
         root = Path(folder) / "tree"
         write_tree(FakeConfig(root=str(root), num_classes=10, train_per_class=count // 4, sides=(40, 60)))
         files = sorted((root / "train").rglob("*.JPEG"))
+        validation = sorted((root / "val").rglob("*.JPEG"))
         made = defaultdict(set)
         for number, file in enumerate(random.Random(0).sample(files, count)):
             kind = KINDS[number % len(KINDS)]
-            damage(file, kind, number)
+            if kind == DOUBLED:
+                twin = validation[number % len(validation)]
+                file.write_bytes(twin.read_bytes())
+                made[kind].add(f"val/{twin.relative_to(root / 'val')}")
+            else:
+                damage(file, kind, number)
             made[kind].add(f"train/{file.relative_to(root / 'train')}")
         problems = check(root, Path(folder) / "out")["problems"]
         made["wrong-format"] |= made["alpha"]  # a WebP named JPEG is both
