@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from senet import UserError
+from senet.training.launch import Machines
 from senet.training.rundir import RunDir
 from senet.training.study import executors
 from senet.training.study.executors import GONE, LauncherConfig, Slot, Submitit, build_executor
@@ -53,7 +54,6 @@ def test_local_processes(runs: tuple[Path, Path]):
 
 
 def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
-    pytest.importorskip("submitit")
     executor = build_executor(
         LauncherConfig("submitit", None, {"cluster": "local", "timeout_min": 1}), tmp_path
     )
@@ -64,6 +64,20 @@ def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
     assert ended(executor, handle) not in (0, GONE)
     # A later driver asks about the same handle.
     assert ended(Submitit(tmp_path / "submitit", {"cluster": "local"}), handle) not in (0, GONE)
+
+
+def test_machines_of_a_slurm_job(monkeypatch):
+    """As SLURM says it on the second of four machines: the same meeting point on each."""
+    values = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "1234567", "SLURM_JOB_NODELIST": "gpu[02-04,07]"}
+    sizes = {"SLURM_JOB_NUM_NODES": "4", "SLURM_NTASKS": "4", "SLURM_NODEID": "1", "SLURM_PROCID": "1"}
+    for name, value in (values | sizes | {"SLURM_LOCALID": "0"}).items():
+        monkeypatch.setenv(name, value)
+    machines = executors.slurm_machines()
+    assert machines == Machines(1, 4, "gpu02:34567")
+    monkeypatch.setenv(*next(iter(machines.variable().items())))
+    assert Machines.of_environment() == machines
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    assert executors.slurm_machines() == Machines()
 
 
 @pytest.mark.parametrize("name", ["submitit", "ray"])
