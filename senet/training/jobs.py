@@ -3,7 +3,7 @@
 import os
 import signal
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,20 +23,26 @@ def run_job(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
 
     The record's ``status`` becomes "finished", "interrupted" or "failed" (with ``error``, one line).
     """
-    from senet.training.evaluate import evaluate
-    from senet.training.run import train
-
-    tasks: dict[str, Callable[[RunDir, Mapping[str, Any]], None]] = {"train": train, "eval": evaluate}
     if launch.rank() != 0:
-        return _guarded(tasks[task], run, config)
+        return _guarded(task, run, config)
     run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None)
     with log_to_file(run.log_file):
-        return _guarded(tasks[task], run, config)
+        return _guarded(task, run, config)
 
 
-def _guarded(
-    task: Callable[[RunDir, Mapping[str, Any]], None], run: RunDir, config: Mapping[str, Any]
-) -> int:
+def _start(task: str, run: RunDir, config: Mapping[str, Any], stop: launch.StopRequest) -> None:
+    """Do the task; its module takes seconds to import."""
+    if task == "train":
+        from senet.training.run import train
+
+        train(run, config, stop)
+    else:
+        from senet.training.evaluate import evaluate
+
+        evaluate(run, config)
+
+
+def _guarded(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
     """Run a task and turn however it ends into a record and an exit status."""
     stop = launch.StopRequest()
     try:
@@ -46,8 +52,8 @@ def _guarded(
             if not dist.is_initialized():
                 launch.join_group(config["trainer"])
             launch.agree(config)
-        task(run, config)
-    except (SIGTERMException, KeyboardInterrupt):
+        _start(task, run, config, stop)
+    except (SIGTERMException, KeyboardInterrupt, SystemExit):  # Lightning exits on a KeyboardInterrupt
         status = 128 + (stop.signal or signal.SIGTERM)
         _record(run, status="interrupted")
         return status

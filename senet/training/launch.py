@@ -260,23 +260,50 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 class StopRequest:
-    """Turns Ctrl-C into the orderly stop that SIGTERM already is: finish the step, save, exit."""
+    """Ctrl-C and SIGTERM: at once, or in training ``orderly``: all ranks finish the same step, save and end.
+
+    Attributes:
+        signal: the first one received.
+        orderly: whether whoever holds this looks at ``agreed`` after every step.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.orderly = False
         self._first = 0.0
-        self._previous = signal.signal(signal.SIGINT, self._on_interrupt)
+        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.listen()
 
-    def _on_interrupt(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        if self.signal is None:
+    def listen(self) -> None:
+        """Take the signals, also back from a library that took them."""
+        if threading.current_thread() is threading.main_thread():
+            for number in self._previous:
+                signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        first, now = self.signal is None, time.monotonic()
+        if first:
             self.signal, self._first = number, now
-            if rank() == 0:
-                say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
-            os.kill(os.getpid(), signal.SIGTERM)
-        elif now - self._first > 1.0:  # the terminal and the agent may both deliver one Ctrl-C
+        if not self.orderly:
+            raise KeyboardInterrupt
+        if first and rank() == 0:
+            say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+        # The terminal and the agent may both deliver one Ctrl-C.
+        if not first and number == signal.SIGINT and now - self._first > 1.0:
             raise KeyboardInterrupt
 
+    def agreed(self) -> bool:
+        """Return whether any rank was asked to stop; all ranks ask this after the same step.
+
+        No rank may leave by itself: the others would wait for it, or use its half of a reduction for another.
+        """
+        asked = torch.tensor(self.signal is not None, dtype=torch.int32)
+        if dist.is_initialized():
+            dist.all_reduce(asked, dist.ReduceOp.MAX)
+        return bool(asked)
+
     def restore(self) -> None:
-        """Give Ctrl-C back."""
-        signal.signal(signal.SIGINT, self._previous)
+        """Give the signals back."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)

@@ -16,10 +16,11 @@ from senet.data.module import ImageData
 from senet.data.parallel import cores
 from senet.models import Network, count_macs, count_parameters, create_model
 from senet.nn.blocks import set_kernels
-from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport, RanksAgree
+from senet.training.callbacks import Checkpoints, FiniteLossGuard, OrderlyStop, ProgressReport, RanksAgree
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig, config_hash, validate
 from senet.training.console import say
+from senet.training.launch import StopRequest
 from senet.training.loggers import CsvFiles, build_loggers, finish_loggers
 from senet.training.module import ClassificationModule
 from senet.training.rundir import RunDir, write_json
@@ -59,8 +60,8 @@ def _compare_preprocessing(record: WeightRecord, data: ImageData) -> None:
             say(f"          trained with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
 
 
-def train(run: RunDir, values: Mapping[str, Any]) -> None:
-    """Train the run that ``values`` describes, from its last checkpoint if there is one."""
+def train(run: RunDir, values: Mapping[str, Any], stop: StopRequest) -> None:
+    """Train the run that ``values`` describes, from its last checkpoint if there is one, until ``stop``."""
     config = validate(RunConfig, values)
     data = ImageData(config.data, config.augment, config.seed)
     data.ledger.file = run.path / SKIPPED_FILE
@@ -72,7 +73,7 @@ def train(run: RunDir, values: Mapping[str, Any]) -> None:
     progress = ProgressReport()
     ranks = RanksAgree(values, config.ranks.check_every_n_steps)
     checkpoints = Checkpoints(run, config.checkpoint, guard)
-    callbacks = [guard, ranks, progress, checkpoints]
+    callbacks = [guard, ranks, progress, checkpoints, OrderlyStop(stop)]
     trainer = build_trainer(config.trainer, run.path, logger=loggers, callbacks=callbacks)
     last = run.checkpoints / "last.ckpt"
     if last.exists():

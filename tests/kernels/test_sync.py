@@ -59,6 +59,7 @@ def run_rank(rank: int, port: int, results: str) -> None:
             buffers = {name: b.cpu() for name, b in tail.named_buffers()}
             found[f"{kernels} {kind}"] = {n: t.cpu() for n, t in mine.items()} | buffers
     torch.save(found, f"{results}/{rank}.pt")
+    dist.barrier()  # nobody tears down what the other still uses
     dist.destroy_process_group()
 
 

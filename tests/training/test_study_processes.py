@@ -111,7 +111,7 @@ def test_killed_driver_and_the_same_command_again(command, compose, tmp_path: Pa
     assert all((theirs["state_dict"][key] == value).all() for key, value in ours["state_dict"].items())
 
 
-def test_jobs_that_end_badly_do_not_end_the_study(tmp_path: Path, capsys):
+def test_jobs_that_end_badly_do_not_end_the_study(tmp_path: Path, caplog):
     """One is killed, one gives NaN, one raises; the last one finishes. With the causes gone, a retry completes it."""
     base = [o for o in TINY if not o.startswith("optimizer.lr")]
     noisy = ("trainer.max_epochs=2", "schedule.warmup_epochs=0")
@@ -142,8 +142,9 @@ def test_jobs_that_end_badly_do_not_end_the_study(tmp_path: Path, capsys):
 
     for rate, (good, bad) in damage.items():
         configs[rate].write_text(configs[rate].read_text().replace(bad, good))
+    caplog.set_level("INFO", logger="senet")
     assert commands.retry(study, []) == 0
-    assert "4 points, 4 finished runs" in capsys.readouterr().out
+    assert "4 points, 4 finished runs" in caplog.text
     for rate, attempts in {"0.01": 2, "0.02": 2, "0.03": 2, "0.04": 1}.items():
         ended = job(rate)
         assert (ended["status"], ended["reason"], ended["attempts"]) == ("finished", None, attempts)

@@ -1,0 +1,41 @@
+"""Stop in order when asked to: on all ranks after the same step."""
+
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from senet.training.launch import StopRequest
+
+
+class OrderlyStop(Callback):
+    """Let all ranks leave the training loop together once one of them was sent Ctrl-C or SIGTERM.
+
+    Lightning's own handler of SIGTERM starts a broadcast wherever it interrupts, in the middle of another
+    collective too, and lets each rank leave after the step it happens to be in. So ours replaces it.
+
+    Args:
+        request: that the process listens with.
+    """
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """From here on there is a step to finish."""
+        self.request.orderly = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self.request.listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After an optimiser step, tell Lightning if the ranks agree to stop: it ends the run after this hook."""
+        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
+        if not accumulating and self.request.agreed():
+            trainer._signal_connector.received_sigterm = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows has no step to finish."""
+        self.request.orderly = False
