@@ -24,7 +24,7 @@ QUICK = lambda config: [60.0 + config["seed"]]  # noqa: E731
 def test_every_table_in_its_tiers_is_planned(
     table, tier, points, study, monkeypatch, capsys, image_tree: Path
 ):
-    monkeypatch.setattr(reproduce, "probe", lambda values: (100.0, 1000))
+    monkeypatch.setattr(reproduce, "probe", lambda values: reproduce.Probe(100.0, 1000, 15.0))
     where = [f"data.root={image_tree}"] if tier != "digits" else []
     assert cli.main(["reproduce", table, "--tier", tier, "--plan", "seed=0,1", *where]) == 0
     text = capsys.readouterr().out
@@ -38,13 +38,15 @@ def test_every_table_in_its_tiers_is_planned(
 
 
 def test_reproduce_runs_the_study_and_resumes_it(study, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(reproduce, "probe", lambda values: (100.0, 1000))
+    monkeypatch.setattr(reproduce, "probe", lambda values: reproduce.Probe(100.0, 1000, 15.0))
     call = ["reproduce", "t11", f"runs_dir={tmp_path}/runs", "seed=0,1", "trainer.max_epochs=30"]
     first = FakeExecutor(QUICK)
     assert study(first, call=lambda: cli.main(call)) == 0
     assert len(first.started) == 4
     # both networks have the same MACs; 2 x 2 runs x 30 epochs x 1000 images at 100 images/s
-    assert "cost      about 20 min 00 s of training" in capsys.readouterr().out
+    assert (
+        "cost      about 21 min 00 s, one job at a time: 20 min 00 s of training" in capsys.readouterr().out
+    )
     again = FakeExecutor(QUICK)
     assert study(again, call=lambda: cli.main(call)) == 0
     assert again.started == []

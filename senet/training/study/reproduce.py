@@ -6,7 +6,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -126,9 +126,10 @@ def describe(table: str, request: Request) -> None:
     say(f"runs      {len(runs) * len(request.seeds)}: {len(request.seeds)} of each: {', '.join(runs)}")
     for name, paper, ours in differences(table, request, first):
         say(f"{name:9} {ours}; paper: {paper}")
-    cost = estimate(list(runs.values())) * len(request.seeds)
+    training, start = (seconds * len(request.seeds) for seconds in estimate(list(runs.values())))
     say(
-        f"cost      about {readable(cost)} of training, from a short probe on this machine, one job at a time"
+        f"cost      about {readable(training + start)}, one job at a time: {readable(training)} of training and "
+        f"{readable(start)} of starting, from a short probe on this machine"
     )
 
 
@@ -152,10 +153,10 @@ def differences(table: str, request: Request, values: dict[str, Any]) -> list[tu
     ]
 
 
-def estimate(runs: list[dict[str, Any]]) -> float:
-    """Return seconds of training of all runs: one is measured for a few steps, the others go by their MACs.
+def estimate(runs: list[dict[str, Any]]) -> tuple[float, float]:
+    """Return seconds of training and of starting all runs: one is measured, the others go by their MACs.
 
-    The probe's epochs are short, so that this errs on the high side; the start of a job is not counted.
+    The probe's epochs are short, so that this errs on the high side.
     """
     from senet.models import count_macs
 
@@ -164,13 +165,21 @@ def estimate(runs: list[dict[str, Any]]) -> float:
         config, network = check_run(values)
         macs.append(count_macs(network, 3, config.data.preprocessing.size))
     probed = min(range(len(runs)), key=macs.__getitem__)
-    rate, images = probe(runs[probed])
+    found = probe(runs[probed])
     epochs = int(runs[probed]["trainer"]["max_epochs"])
-    return sum(m / macs[probed] for m in macs) * epochs * images / rate
+    return sum(m / macs[probed] for m in macs) * epochs * found.images / found.rate, len(runs) * found.start
 
 
-def probe(values: dict[str, Any], steps: int = 8) -> tuple[float, int]:
-    """Train thrice a few steps in processes of their own; return images/s and the number of training images.
+class Probe(NamedTuple):
+    """What a short run showed: images/s, images of an epoch, and the seconds it took beside training."""
+
+    rate: float
+    images: int
+    start: float
+
+
+def probe(values: dict[str, Any], steps: int = 8) -> Probe:
+    """Train thrice a few steps in processes of their own.
 
     Raises:
         UserError: if that fails.
@@ -184,6 +193,7 @@ def probe(values: dict[str, Any], steps: int = 8) -> tuple[float, int]:
         record = {"title": "probe", "status": "starting", "seed": values["seed"]}
         directory = RunDir.create(Path(folder), "probe", config, record)
         local = LocalProcesses()
+        began = time.monotonic()
         handle = local.submit(directory.path, Slot())
         try:
             while local.poll(handle) is None:
@@ -192,5 +202,8 @@ def probe(values: dict[str, Any], steps: int = 8) -> tuple[float, int]:
             local.stop(handle, now=True)
         if not directory.summary_file.is_file():
             raise UserError(f"the probe failed: {directory.record().get('error') or 'see its output'}")
+        seconds = time.monotonic() - began
         summary = json.loads(directory.summary_file.read_text())
-    return float(summary["images_per_second"]), int(summary["data"]["train_images"])
+    rate = float(summary["images_per_second"])
+    start = max(0.0, seconds - summary["samples_seen"] / rate)
+    return Probe(rate, int(summary["data"]["train_images"]), start)
