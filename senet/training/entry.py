@@ -276,7 +276,8 @@ def resume_run(path: Path, typed: list[str]) -> RunDir:
         changes.append(override.input_line)
     values = plain(config)
     checked: RunConfig = validate(RunConfig, values)
-    before, now = run.record()["global_batch"], launch.global_batch(checked.data.batch_size, checked.trainer)
+    now = launch.global_batch(checked.data.batch_size, checked.trainer)
+    before = run.record().get("global_batch", now)
     if now != before:
         raise UserError(
             f"the run takes {before} images a step, these settings {now}: set data.batch_size (now "
