@@ -55,6 +55,10 @@ def stages(out: Path, tiny: bool) -> dict[str, tuple[list[str], int]]:
             script("train_step", *blocks, *image, *modes, "--name", "others", "--groups", *others),
             600,
         ),
+        "others_inference": (
+            script("inference", *blocks, *image, *modes, "--name", "others_inference", "--groups", *others),
+            600,
+        ),
         "bytes": (ncu + script("tail", *blocks, "--rounds", "1", "--stages", "2", "--no-compile"), 300),
     }
 

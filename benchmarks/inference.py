@@ -1,4 +1,4 @@
-"""(c) Inference of whole networks: ours with BN folded, the peers' as they come, in turns.
+"""(c, d) Inference of whole networks: ours with BN folded, the peers' as they come, in turns.
 
 Weights and images are of the given dtype, channels_last; every network runs eager and compiled, on a GPU also
 as one CUDA graph. The compiler may freeze the parameters, with which it folds BN of the peers' networks too.
@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--groups", nargs="*", choices=list(GROUPS), default=list(GROUPS)[:2])
     parser.add_argument("--modes", nargs="*", help="default: eager, compiled; on a GPU also both graphed")
     parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--name", default="inference")
     options = parse(parser, argv)
     modes = options.modes or ["eager", "compiled"]
     if not options.modes and options.device == "cuda":
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
     settings = {"batch": options.batch, "size": options.size}
     settings["dtype"] = str(options.dtype).removeprefix("torch.")
-    return save(options.out, "inference", rows, options.device, **settings)
+    return save(options.out, options.name, rows, options.device, **settings)
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ class Preprocessing:
         """Turn uint8 images (B, C, H, W) into normalised float32 on the same device."""
         values = images.float()
         for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-            # (x / 255 - mean) / std = offset + scale * x; one channel at a time, a CPU does it twice as fast.
+            # (x / 255 - mean) / std = offset + scale * x; one channel at a time, for a CPU broadcasts slowly.
             plane, offset = values[:, channel], torch.tensor(-mean / std)
             torch.add(offset, plane, alpha=1 / (255 * std), out=plane)
         return values

@@ -10,8 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> None:
     """Let glibc's allocator keep freed memory; with another C library nothing changes.
 
-    By default it hands large blocks back to the system, so that every step pages all its activations in again:
-    5 to 7 % of a step of SE-ResNet-50, and two thirds of the time it takes to normalise a batch.
+    By default it hands large blocks back to the system, so that every step pages all its activations in again.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

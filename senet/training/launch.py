@@ -68,7 +68,7 @@ def check_machines(trainer: Mapping[str, Any], found: int) -> None:
     asked = int(trainer.get("num_nodes") or 1)
     if asked != found:
         raise UserError(
-            f"trainer.num_nodes={asked}, but the job has {found} of them: start it on every machine with "
+            f"trainer.num_nodes={asked}, but the job runs on {found}: start it on every machine with "
             "torchrun --nnodes, or let SLURM do that: train.py -m launcher=submitit trainer.num_nodes=N ..."
         )
 
