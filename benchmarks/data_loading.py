@@ -36,6 +36,7 @@ from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing
 from senet.data.datasets import Key, collate
 from senet.data.decoders import Decoder, build_decoder, decode_reference, decode_region, decode_torchcodec
 from senet.data.folder import ImageTree, scan
+from senet.data.inputs import NUMBERS, InputStep
 from senet.data.loader import PREFETCH
 from senet.data.module import ImageData
 from senet.data.pack import PackOptions, pack
@@ -44,6 +45,8 @@ from senet.data.region import region_available
 from senet.training.heap import keep_freed_memory
 
 BATCH = 64
+COPIES = 4
+"""An epoch of 300 images would be over before two workers have filled their queues."""
 PRE = Preprocessing()
 NORMALISE = [tv.PILToTensor(), tv.ConvertImageDtype(torch.float), tv.Normalize(PRE.mean, PRE.std)]
 TRAIN = {
@@ -69,7 +72,7 @@ LINE = "| {group} | {variant} | {images_per_second:,.0f} | {ratio:.2f} | {n} |"
 
 
 def unpack(source: Path, root: Path) -> Path:
-    """Lay the images out as root/{train,val}/a/*.JPEG, links to one set of files."""
+    """Lay the images out as root/{train,val}/a/*.JPEG, links to one set of files, each ``COPIES`` times."""
     files = root / "train" / "a"
     files.mkdir(parents=True)
     if source.is_dir():
@@ -80,6 +83,9 @@ def unpack(source: Path, root: Path) -> Path:
             for member in archive:
                 if member.isfile():
                     (files / Path(member.name).name).write_bytes(archive.extractfile(member).read())
+    for path in list(files.iterdir()):
+        for copy in range(1, COPIES):
+            (files / f"{copy}_{path.name}").symlink_to(path.resolve())
     (root / "val").symlink_to(root / "train", target_is_directory=True)
     return root
 
@@ -99,6 +105,7 @@ def theirs(root: Path, transform: Any, workers: int) -> Variant:
 def ours(config: Any, train: bool, decoder: Decoder | None = None) -> Variant:
     """Our loader and the normalisation that the device does; ``decoder`` overrides the configuration's."""
     data = ImageData(config, AugmentConfig(), 0)
+    step = InputStep(data.preprocessing, data.augment)
     loader = data.train_dataloader() if train else data.val_dataloader()
     if decoder is not None:
         loader.dataset.decoder = decoder
@@ -106,7 +113,7 @@ def ours(config: Any, train: bool, decoder: Decoder | None = None) -> Variant:
     def run() -> int:
         if train:
             loader.set_epoch(loader.epoch + 1)
-        return count((data.on_after_batch_transfer(batch, 0).images,) for batch in loader)
+        return count((step(batch.images, batch.numbers),) for batch in loader)
 
     return run
 
@@ -117,6 +124,7 @@ def threads(config: Any, train: bool, workers: int) -> Variant:
     For its speed only: the threads share one random generator, so the crops are not those of the seed.
     """
     data = ImageData(config, AugmentConfig(), 0)
+    step = InputStep(data.preprocessing, data.augment)
     loader = data.train_dataloader() if train else data.val_dataloader()
     pool = ThreadPoolExecutor(workers)
 
@@ -131,7 +139,8 @@ def threads(config: Any, train: bool, workers: int) -> Variant:
 
     def finished(futures: list[Future]) -> tuple[torch.Tensor]:
         batch = collate([future.result() for future in futures]).batch
-        return (data.on_after_batch_transfer(batch, 0).images,)
+        numbers = torch.rand(len(batch.ids), NUMBERS) if train else None
+        return (step(batch.images, numbers),)
 
     return lambda: count(batches())
 
@@ -206,14 +215,13 @@ def cifar(root: Path, rounds: int) -> list[dict[str, Any]]:
         FolderConfig(root=str(root), batch_size=512, preprocessing=pre), AugmentConfig(crop="pad"), 0
     )
     batches = data.train_dataloader()
-    assert data._augment_batch is not None
+    step = InputStep(pre, data.augment)
 
     def in_memory() -> int:
         batches.set_epoch(batches.epoch + 1)
         total = 0
         for batch in batches:
-            images = data._augment_batch(batch.images, batch.ids, batch.epoch)
-            total += len(data.preprocessing.normalise(images))
+            total += len(step(batch.images, batch.numbers))
         return total
 
     return measure(

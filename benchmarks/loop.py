@@ -15,6 +15,7 @@ from measure import CLOCKS, arguments, median, parse, row, save
 from pytorch_lightning import Callback
 
 from senet.data import Batch
+from senet.data.inputs import InputStep
 from senet.data.module import ImageData
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport, RanksAgree
 from senet.training.config import RunConfig, validate
@@ -33,14 +34,17 @@ PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float
 def bare_steps(config: RunConfig, device: str, dtype: torch.dtype) -> Iterator[None]:
     """Train the run's network without Lightning, a step each time."""
     data = ImageData(config.data, config.augment, config.seed)
+    step = InputStep(data.preprocessing, data.augment, config.channels_last).to(device)
+    if device == "cuda":
+        step.compile()
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = build_network(config, data).to(device, memory_format=layout).train()
     optimiser = config.optimizer.build(parameter_groups(network, config.optimizer), config.optimizer.lr)
     for batch in data.train_dataloader():
-        batch = data.on_after_batch_transfer(Batch(*(_move(part, device) for part in batch)), 0)
+        batch = Batch(*(_move(part, device) for part in batch))
         optimiser.zero_grad()
         with torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext():
-            loss = config.loss(network(batch.images.contiguous(memory_format=layout)), batch.labels)
+            loss = config.loss(network(step(batch.images, batch.numbers)), batch.labels)
         loss.backward()
         optimiser.step()
         yield

@@ -1,21 +1,22 @@
-"""Training augmentation: per image (torchvision) for files on disk, per batch for images in memory."""
+"""Training augmentation: what there is of it, and what is done image by image, in the workers (torchvision)."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from senet.data.preprocessing import Preprocessing, resize_exact
 from senet.data.region import Box, whole
-from senet.data.streams import stream
 from senet.errors import UserError
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """What happens to a training image.
+
+    Each image is cropped and resized, then come ``colour_jitter``, ``rand_augment`` and ``erase``; the crop "pad",
+    ``flip`` and ``cutout`` follow on the device, for the whole batch at once (``senet.data.inputs``).
 
     Attributes:
         crop: "random_resized" (area and aspect ratio, then resize; ImageNet), "pad" (zero-pad, random crop;
@@ -54,34 +55,27 @@ class AugmentConfig:
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise UserError(f"augment.ratio={list(self.ratio)} must be two rising aspect ratios above 0")
 
-
-def cut_out(images: Tensor, centres: Tensor, side: int, fill: Tensor) -> Tensor:
-    """Fill one square of each image (Cutout, arXiv 1708.04552).
-
-    Args:
-        images: uint8 (B, C, H, W).
-        centres: (B, 2), row and column of the centre as shares of height and width, in [0, 1).
-        side: of the square, in pixels.
-        fill: uint8 (C,).
-    """
-    inside = []
-    for axis, length in enumerate(images.shape[-2:]):
-        start = (centres[:, axis] * length).long() - side // 2
-        position = torch.arange(length, device=images.device) - start[:, None]
-        inside.append((position >= 0) & (position < side))
-    square = inside[0][:, None, :, None] & inside[1][:, None, None, :]
-    return torch.where(square, fill.to(images.device)[:, None, None], images)
-
-
-def mean_colour(mean: tuple[float, ...]) -> Tensor:
-    """Return a mean in units of 0..1 as uint8 (C,)."""
-    return torch.tensor([round(255 * m) for m in mean], dtype=torch.uint8)
+    def check_in_memory(self) -> None:
+        """Refuse what is done image by image, for a data set that is held in memory and comes in batches."""
+        single = {
+            "crop=random_resized": self.crop == "random_resized",
+            "rand_augment": self.rand_augment is not None,
+            "erase": bool(self.erase),
+            "colour_jitter": bool(self.colour_jitter),
+        }
+        used = [name for name, on in single.items() if on]
+        if used:
+            raise UserError(
+                f"augment.{used[0]} works on single images, not on a data set held in memory: use "
+                "recipe=cifar or quick, or data.in_memory=false for image files"
+            )
 
 
 class ImageAugmentation:
     """Augment one decoded image: uint8 (C, H, W) -> uint8 (C, size, size), on the device it lies on.
 
-    Draws from torch's CPU generator, wherever the image lies.
+    Draws from torch's CPU generator, wherever the image lies. What batches are augmented with is left to
+    ``InputStep``.
     """
 
     def __init__(self, config: AugmentConfig, preprocessing: Preprocessing) -> None:
@@ -117,85 +111,10 @@ class ImageAugmentation:
 
     def finish(self, image: Tensor, size: int) -> Tensor:
         """Return the augmented image of the part that ``box`` drew."""
-        image = self._resize(image, size)
-        if torch.rand(()) < self.config.flip:
-            image = image.flip(-1)
+        if self.config.crop == "random_resized":
+            image = resize_exact(image, size, size, self.preprocessing.interpolation)
+        else:
+            image = self.preprocessing.at(size).evaluate(image)
         for operation in self.colour:
             image = operation(image)
-        if self.config.cutout:
-            fill = mean_colour(self.preprocessing.mean)
-            image = cut_out(image[None], torch.rand(1, 2).to(image.device), self.config.cutout, fill)[0]
         return image
-
-    def _resize(self, image: Tensor, size: int) -> Tensor:
-        config = self.config
-        if config.crop == "random_resized":
-            return resize_exact(image, size, size, self.preprocessing.interpolation)
-        image = self.preprocessing.at(size).evaluate(image)
-        if config.crop == "pad":
-            image = F.pad(image, [config.pad] * 4)
-            top, left = torch.randint(0, 2 * config.pad + 1, (2,)).tolist()
-            image = image[:, top : top + size, left : left + size]
-        return image
-
-
-class BatchAugmentation:
-    """Pad-crop and flip a whole batch of equal images at once, on whatever device it is.
-
-    The numbers of one epoch are drawn for all samples from the stream ("augment", epoch) and looked up by id,
-    so a sample's augmentation depends on (seed, epoch, id) only; a sample's k-th repetition within the epoch looks
-    into a table of its own, ("augment", epoch, k).
-    """
-
-    def __init__(
-        self, config: AugmentConfig, samples: int, seed: int, mean: tuple[float, ...] = (0.0,)
-    ) -> None:
-        unsupported = {
-            "crop=random_resized": config.crop == "random_resized",
-            "rand_augment": config.rand_augment is not None,
-            "erase": bool(config.erase),
-            "colour_jitter": bool(config.colour_jitter),
-        }
-        used = [name for name, on in unsupported.items() if on]
-        if used:
-            raise UserError(
-                f"augment.{used[0]} works on single images, not on a data set held in memory: use "
-                "recipe=cifar or quick, or data.in_memory=false for image files"
-            )
-        self.config, self.samples, self.seed = config, samples, seed
-        self._fill = mean_colour(mean)
-        self._epoch: int | None = None
-        self._tables: dict[tuple[str, int], Tensor] = {}
-
-    def __call__(self, images: Tensor, ids: Tensor, epoch: int, draws: Tensor | None = None) -> Tensor:
-        """Augment uint8 images (B, C, H, W) of the samples ``ids`` (B,), drawn ``draws`` (B,) times before."""
-        numbers = self._numbers("augment", 3, ids.cpu(), epoch, draws).to(images.device, non_blocking=True)
-        flipped = numbers[:, 2] < self.config.flip
-        count, channels, height, width = images.shape
-        pad = self.config.pad if self.config.crop == "pad" else 0
-        padded = F.pad(images, [pad] * 4) if pad else images
-        offsets = (numbers[:, :2] * (2 * pad + 1)).long()
-        columns = torch.arange(width, device=images.device)
-        columns = offsets[:, 1:] + torch.where(flipped[:, None], width - 1 - columns, columns)
-        rows = offsets[:, :1] + torch.arange(height, device=images.device)
-        # Shift and flip in one gather: where each pixel comes from, (B, 1, H * W), in each padded channel.
-        source = (rows[:, :, None] * (width + 2 * pad) + columns[:, None, :]).view(count, 1, -1)
-        images = padded.flatten(2).gather(2, source.expand(-1, channels, -1)).view(images.shape)
-        if self.config.cutout:
-            centres = self._numbers("cutout", 2, ids.cpu(), epoch, draws).to(images.device)
-            images = cut_out(images, centres, self.config.cutout, self._fill)
-        return images
-
-    def _numbers(self, name: str, width: int, ids: Tensor, epoch: int, draws: Tensor | None) -> Tensor:
-        if epoch != self._epoch:
-            self._epoch, self._tables = epoch, {}
-        if draws is None or not draws.any():
-            return self._table(name, width, epoch, 0)[ids]
-        pairs = zip(draws.tolist(), ids.tolist(), strict=True)
-        return torch.stack([self._table(name, width, epoch, draw)[index] for draw, index in pairs])
-
-    def _table(self, name: str, width: int, epoch: int, draw: int) -> Tensor:
-        if (name, draw) not in self._tables:
-            path = (name, epoch, draw) if draw else (name, epoch)
-            self._tables[name, draw] = torch.rand(self.samples, width, generator=stream(self.seed, *path))
-        return self._tables[name, draw]

@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from senet.data.augment import ImageAugmentation
 from senet.data.decoders import Decoder
@@ -27,13 +27,16 @@ class Key(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images uint8 or float (B, C, H, W), labels int64 (B,), sample ids int64 (B,), epoch, draws int64 (B,)."""
+    """Images uint8 (B, C, H, W); labels, sample ids and draws (see ``Key``), int64 (B,).
+
+    ``numbers`` are what the batch is to be augmented with, uniform in [0, 1), (B, NUMBERS); None in evaluation.
+    """
 
     images: Tensor
     labels: Tensor
     ids: Tensor
-    epoch: int
-    draws: Tensor | None = None
+    draws: Tensor
+    numbers: Tensor | None = None
 
 
 class Sample(NamedTuple):
@@ -74,11 +77,13 @@ def collate(samples: Sequence[Sample | BadImage]) -> Fetched:
     bad = [sample for sample in samples if isinstance(sample, BadImage)]
     if not good:
         return Fetched(None, bad, (0.0, 0.0, 0.0))
-    images = torch.stack([sample.image for sample in good])  # type: ignore[misc]
+    # Stacked as decoders give them, channels last; torch's own collation does it in memory that processes share.
+    pixels: Tensor = default_collate([cast(Tensor, sample.image).permute(1, 2, 0) for sample in good])
     labels = torch.tensor([sample.label for sample in good])
     ids = torch.tensor([sample.key.id for sample in good])
+    draws = torch.tensor([sample.key.draw for sample in good])
     read, decode, augment = (sum(sample.seconds[stage] for sample in good) for stage in range(3))
-    return Fetched(Batch(images, labels, ids, good[0].key.epoch), bad, (read, decode, augment))
+    return Fetched(Batch(pixels.permute(0, 3, 1, 2), labels, ids, draws), bad, (read, decode, augment))
 
 
 def keep(samples: Sequence[Sample | BadImage]) -> Sequence[Sample | BadImage]:
@@ -181,9 +186,9 @@ class MemoryDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def fetch(self, ids: Tensor, epoch: int = 0, draws: Tensor | None = None) -> Batch:
+    def fetch(self, ids: Tensor, draws: Tensor) -> Batch:
         """Return the batch of the samples ``ids`` (B,)."""
-        return Batch(self.images.index_select(0, ids), self.labels[ids], ids, epoch, draws)
+        return Batch(self.images.index_select(0, ids), self.labels[ids], ids, draws)
 
 
 def load_to_memory(records: Records, preprocessing: Preprocessing, decoder: Decoder) -> MemoryDataset:

@@ -18,8 +18,10 @@ from senet.data.datasets import (
     collate,
     keep,
 )
+from senet.data.inputs import NUMBERS
 from senet.data.ledger import Ledger
 from senet.data.sampling import EpochOrder, SamplingConfig
+from senet.data.streams import stream_seed, uniform
 from senet.data.timings import Timings
 from senet.errors import UserError
 
@@ -81,8 +83,8 @@ class _Batches:
 
     def _from_memory(self) -> Iterator[Fetched]:
         assert isinstance(self.dataset, MemoryDataset)
-        for epoch, ids, draws in self.selections():
-            batch = self.dataset.fetch(ids, epoch, draws)
+        for _, ids, draws in self.selections():
+            batch = self.dataset.fetch(ids, draws)
             if self.pin_memory:
                 batch = batch._replace(images=batch.images.pin_memory())
             yield Fetched(batch, [], (0.0, 0.0, 0.0))
@@ -148,7 +150,7 @@ class TrainLoader(_Batches):
         world_size: int = 1,
         **options: Any,
     ) -> None:
-        self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
+        self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
         everything = torch.arange(len(dataset))
         self.order = order or EpochOrder(SamplingConfig(), everything, everything, seed)
         self.epoch = 0
@@ -197,7 +199,8 @@ class TrainLoader(_Batches):
                 )
             # Counted before the step: a checkpoint written after the step is right.
             self.consumed += self.global_batch
-            yield batch
+            seed = stream_seed(self.seed, "batch", self.epoch)
+            yield batch._replace(numbers=uniform(seed, batch.ids, batch.draws, NUMBERS))
 
     def state_dict(self) -> dict[str, int]:
         """Return the position: plain integers, equal on all ranks."""

@@ -1,4 +1,4 @@
-"""The Lightning DataModule of every data set: builds the splits, the loaders, and the device-side steps."""
+"""The Lightning DataModule of every data set: builds the splits and the loaders."""
 
 import time
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningDataModule
 
-from senet.data.augment import AugmentConfig, BatchAugmentation
+from senet.data.augment import AugmentConfig
 from senet.data.config import AnyDataConfig, FilesConfig
 from senet.data.datasets import Batch, FileDataset, MemoryDataset
 from senet.data.decoders import describe_decoder
@@ -48,20 +48,17 @@ class ImageData(LightningDataModule):
         super().__init__()
         if config.batch_size < 1 or (config.eval_batch_size or 1) < 1:
             raise UserError(f"data.batch_size={config.batch_size} must be 1 or more")
-        self.config, self.seed = config, seed
+        self.config, self.augment, self.seed = config, augment, seed
         self.preprocessing = preprocessing or config.preprocessing
         self.train: Split | None = None
         self.order: EpochOrder | None = None
-        self._augment_batch: BatchAugmentation | None = None
         builder = Builder(config, self.preprocessing, augment, seed)
         if augment is not None:
             self.train = builder.train()
             self.order = self._order(self.train)
             classes = self.train.classes
             if isinstance(self.train.dataset, MemoryDataset):
-                self._augment_batch = BatchAugmentation(
-                    augment, len(self.train.dataset), seed, self.preprocessing.mean
-                )
+                augment.check_in_memory()
         self.val = builder.val(classes)
         self.classes = self.val.classes
         self.ledger, self.eval_ledger, self.timings = Ledger(), Ledger(), Timings()
@@ -174,10 +171,3 @@ class ImageData(LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             self.timings.stages["copy"] += time.perf_counter() - start
         return moved
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augment in-memory training batches, then normalise: both on the device."""
-        images = batch.images
-        if self._augment_batch is not None and self.trainer is not None and self.trainer.training:
-            images = self._augment_batch(images, batch.ids, batch.epoch, batch.draws)
-        return batch._replace(images=self.preprocessing.normalise(images))

@@ -70,14 +70,26 @@ class Preprocessing:
             image = resize_short_side(image, self.resize, self.interpolation)
         return centre_crop(image, self.size)
 
+    def scale_and_offset(self) -> tuple[Tensor, Tensor]:
+        """Return what normalises a byte x per channel, (C,) each: (x / 255 - mean) / std = offset + scale * x."""
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        return 1 / (255 * std), -mean / std
+
     def normalise(self, images: Tensor) -> Tensor:
         """Turn uint8 images (B, C, H, W) into normalised float32 on the same device."""
-        values = images.float()
-        for channel, (mean, std) in enumerate(zip(self.mean, self.std, strict=True)):
-            # (x / 255 - mean) / std = offset + scale * x; one channel at a time, for a CPU broadcasts slowly.
-            plane, offset = values[:, channel], torch.tensor(-mean / std)
-            torch.add(offset, plane, alpha=1 / (255 * std), out=plane)
-        return values
+        scale, offset = self.scale_and_offset()
+        return normalise(images, scale.to(images.device), offset.to(images.device))
+
+
+def normalise(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """Return ``offset + scale * images`` in float32 and the layout of the images; scale and offset are (C,)."""
+    if not images.is_contiguous(memory_format=torch.channels_last):
+        return torch.addcmul(offset[:, None, None], images.float(), scale[:, None, None])
+    # All channels of a row together, for a CPU is slow along short dimensions.
+    width = images.shape[-1]
+    rows = images.permute(0, 2, 3, 1).flatten(2).float()
+    torch.addcmul(offset.repeat(width), rows, scale.repeat(width), out=rows)
+    return rows.view(*rows.shape[:2], width, -1).permute(0, 3, 1, 2)
 
 
 def decode(image: Image.Image, colour: str) -> Tensor:
@@ -106,7 +118,9 @@ def resize_exact(image: Tensor, height: int, width: int, interpolation: Interpol
         # Only the CPU has an integer kernel.
         resized = F.interpolate(image[None].float(), size=(height, width), mode=interpolation, antialias=True)
         return resized[0].round_().clamp_(0, 255).to(torch.uint8)
-    return F.interpolate(image[None], size=(height, width), mode=interpolation, antialias=True)[0]
+    # Decoders give channels_last images; torch resizes them as such only if the batch dimension's stride fits.
+    batch = image.permute(1, 2, 0)[None].permute(0, 3, 1, 2)
+    return F.interpolate(batch, size=(height, width), mode=interpolation, antialias=True)[0]
 
 
 def resize_short_side(image: Tensor, side: int, interpolation: Interpolation) -> Tensor:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from senet.data import Batch
+from senet.data.inputs import InputStep
 from senet.data.module import ImageData
 from senet.nn.batchnorm import average_running_statistics
 from senet.training.console import say
@@ -33,6 +35,7 @@ class EvaluationModule(LightningModule):
     def __init__(self, data: ImageData, channels_last: bool) -> None:
         super().__init__()
         self.data, self.channels_last = data, channels_last
+        self.inputs = InputStep(data.preprocessing, data.augment, channels_last)
         self.results: dict[str, float] = {}
         self._running: dict[str, tuple[EvalSums, Predictions]] = {}
         self._tables: dict[str, str] = {}
@@ -41,9 +44,10 @@ class EvaluationModule(LightningModule):
         """Return the networks to evaluate, under "raw" and "ema"."""
         raise NotImplementedError
 
-    def layout(self, images: Tensor) -> Tensor:
-        """Return images in the memory layout of the network."""
-        return images.contiguous(memory_format=torch.channels_last) if self.channels_last else images
+    def configure_model(self) -> None:
+        """On a GPU, compile the step before the network to one pass over the pixels."""
+        if self.trainer.strategy.root_device.type == "cuda" and find_spec("triton"):
+            self.inputs.compile()
 
     def on_validation_epoch_start(self) -> None:
         """Give every rank the same BN statistics and start the sums."""
@@ -54,7 +58,7 @@ class EvaluationModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Evaluate every network on one batch."""
-        images = self.layout(batch.images)
+        images = self.inputs(batch.images)
         for name, network in self.networks().items():
             logits = network(images)
             sums, predictions = self._running[name]

@@ -53,6 +53,7 @@ class ClassificationModule(EvaluationModule):
 
     def configure_model(self) -> None:
         """Set memory layout and compile, in place: no key of the state dict changes."""
+        super().configure_model()
         if self.config.channels_last:
             self.to(memory_format=torch.channels_last)
         if self.config.compile:
@@ -93,8 +94,10 @@ class ClassificationModule(EvaluationModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of a batch."""
-        images, target = self.config.mixing(batch.images, batch.labels, len(self.data.classes))
-        logits = self.model(self.layout(images))
+        mix = self.config.mixing.draw(*batch.images.shape[-2:])
+        own = None if mix is None else mix.own.to(batch.images.device, non_blocking=True)
+        logits = self.model(self.inputs(batch.images, batch.numbers, own))
+        target = batch.labels if mix is None else mix.labels(batch.labels, len(self.data.classes))
         loss = self.config.loss(logits, target)
         hits = (logits.detach().argmax(1) == batch.labels).sum()
         count = torch.tensor(len(batch.labels), device=loss.device)

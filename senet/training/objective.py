@@ -1,7 +1,7 @@
 """The training objective: the loss, label smoothing, and the mixing of images and labels."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,17 +56,34 @@ class MixConfig:
         """Whether anything is ever mixed."""
         return self.probability > 0 and (self.mixup > 0 or self.cutmix > 0)
 
-    def __call__(self, images: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Mix images (B, C, H, W); labels (B,) become probabilities (B, K) if the batch is mixed."""
+    def draw(self, height: int, width: int) -> "Mix | None":
+        """Draw how a batch of images of this size is mixed, from torch's generator; None if it is not."""
         if not self.on or torch.rand(()) >= self.probability:
-            return images, labels
+            return None
         from torchvision.transforms import v2  # seconds to import
 
         kinds: list[v2.Transform] = []
         if self.mixup:
-            kinds.append(v2.MixUp(alpha=self.mixup, num_classes=classes))
+            kinds.append(v2.MixUp(alpha=self.mixup, num_classes=2))
         if self.cutmix:
-            kinds.append(v2.CutMix(alpha=self.cutmix, num_classes=classes))
+            kinds.append(v2.CutMix(alpha=self.cutmix, num_classes=2))
         kind = kinds[int(torch.randint(len(kinds), ()))]
-        mixed, target = kind(images, labels)
-        return mixed, target
+        # A white image mixed with a black one shows where the image's own pixels are left, and how much of them.
+        white_black = torch.tensor([1.0, 0.0])[:, None, None, None].expand(2, 1, height, width)
+        mixed, shares = kind(white_black, torch.tensor([0, 1]))
+        return Mix(mixed[0, 0], float(shares[0, 0]))
+
+
+class Mix(NamedTuple):
+    """How each image of a batch is mixed with the one before it.
+
+    ``own`` is the weight of its own pixels, float32 (H, W); ``share`` that of its own label.
+    """
+
+    own: Tensor
+    share: float
+
+    def labels(self, labels: Tensor, classes: int) -> Tensor:
+        """Return the probabilities, (B, classes), for labels (B,)."""
+        target = F.one_hot(labels, classes).float()
+        return torch.lerp(target.roll(1, 0), target, self.share)

@@ -21,11 +21,15 @@ original_step, original_end = ClassificationModule.training_step, Classification
 
 
 def training_step(self, batch, batch_idx):
-    hashes = [hashlib.sha256(image.numpy().tobytes()).hexdigest()[:12] for image in batch.images]
+    inputs, before = [], self.samples_seen
+    hook = self.inputs.register_forward_hook(lambda module, args, output: inputs.append(output))
+    loss = original_step(self, batch, batch_idx)
+    hook.remove()
+    hashes = [hashlib.sha256(image.numpy().tobytes()).hexdigest()[:12] for image in inputs[0]]
     pairs = zip(batch.ids.tolist(), hashes, strict=True)
     with (Path(out) / f"{os.environ['RANK']}.csv").open("a") as file:
-        file.write(f"{self.samples_seen}," + ",".join(f"{i}:{h}" for i, h in pairs) + "\n")
-    return original_step(self, batch, batch_idx)
+        file.write(f"{before}," + ",".join(f"{i}:{h}" for i, h in pairs) + "\n")
+    return loss
 
 
 def on_train_batch_end(self, outputs, batch, batch_idx):

@@ -2,8 +2,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy
+from torchvision.transforms import v2
 
 from senet import UserError
+from senet.data import Preprocessing
+from senet.data.inputs import InputStep
 from senet.training.metrics import EvalSums, Predictions
 from senet.training.objective import LossConfig, MixConfig
 
@@ -21,22 +24,29 @@ def test_binary_cross_entropy_equals_timms():
     torch.testing.assert_close(ours, BinaryCrossEntropy(smoothing=0.1)(LOGITS, LABELS))
 
 
-def test_mixing_blends_images_and_labels_alike():
-    images = F.one_hot(LABELS, 5).float()[:, :, None, None].expand(-1, -1, 4, 4)
-    torch.manual_seed(0)
-    mixed, target = MixConfig(mixup=1.0)(images, LABELS, 5)
-    torch.testing.assert_close(mixed[:, :, 0, 0], target)
-    torch.testing.assert_close(target.sum(1), torch.ones(6))
-    cut, target = MixConfig(cutmix=1.0)(images, LABELS, 5)
-    torch.testing.assert_close(cut.mean((2, 3)), target)  # the share of pixels is the share of the label
+@pytest.mark.parametrize(("config", "theirs"), [({"mixup": 0.8}, v2.MixUp), ({"cutmix": 0.8}, v2.CutMix)])
+def test_mixing_equals_torchvisions(config: dict, theirs: type):
+    images = torch.randint(0, 256, (6, 3, 9, 7), dtype=torch.uint8)
+    pre = Preprocessing(size=7)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        mix = MixConfig(**config).draw(9, 7)
+        assert mix is not None
+        torch.manual_seed(seed)
+        torch.rand(()), torch.randint(1, ())  # whether, and which
+        expected, target = theirs(alpha=0.8, num_classes=5)(pre.normalise(images), LABELS)
+        torch.testing.assert_close(InputStep(pre)(images, own=mix.own), expected)
+        torch.testing.assert_close(mix.labels(LABELS, 5), target)
 
 
-def test_no_mixing_changes_nothing():
-    images = torch.rand(6, 3, 4, 4)
+def test_either_kind_of_mixing_and_none_occur():
+    kinds = [MixConfig(mixup=1.0, cutmix=1.0, probability=0.6).draw(16, 16) for _ in range(60)]
+    mixes = [mix for mix in kinds if mix is not None]
+    boxes = [mix for mix in mixes if set(mix.own.unique().tolist()) <= {0.0, 1.0}]
+    assert 20 < len(mixes) < 50
+    assert 5 < len(boxes) < len(mixes) - 5
     for config in (MixConfig(), MixConfig(mixup=1.0, probability=0.0)):
-        mixed, target = config(images, LABELS, 5)
-        assert mixed is images
-        assert target is LABELS
+        assert config.draw(16, 16) is None
         assert not config.on
 
 
