@@ -1,19 +1,20 @@
 """Data sets that answer (epoch, id, draw) with a uint8 image, its label and its id: from records, or from memory."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
 from senet.data.augment import ImageAugmentation
 from senet.data.decoders import Decoder
 from senet.data.preprocessing import Preprocessing
 from senet.data.records import Records
 from senet.data.region import whole
+from senet.data.sampling import EpochSizes
 from senet.data.streams import seeded, stream_seed
 from senet.errors import UserError
 
@@ -71,19 +72,25 @@ class Fetched(NamedTuple):
     seconds: tuple[float, float, float]
 
 
-def collate(samples: Sequence[Sample | BadImage]) -> Fetched:
-    """Stack the readable samples to a batch and list the others; the batch is None if there is no readable one."""
+def collate(samples: Sequence[Sample | BadImage], memory: Tensor | None = None) -> Fetched:
+    """Stack the readable samples to a batch and list the others; the batch is None if there is no readable one.
+
+    The images go to ``memory``, uint8 and one-dimensional, if that is given.
+    """
     good = [sample for sample in samples if isinstance(sample, Sample)]
     bad = [sample for sample in samples if isinstance(sample, BadImage)]
     if not good:
         return Fetched(None, bad, (0.0, 0.0, 0.0))
-    # Stacked as decoders give them, channels last; torch's own collation does it in memory that processes share.
-    pixels: Tensor = default_collate([cast(Tensor, sample.image).permute(1, 2, 0) for sample in good])
+    # Stacked as decoders give them, channels last.
+    images = [cast(Tensor, sample.image).permute(1, 2, 0) for sample in good]
+    shape = torch.Size((len(good), *images[0].shape))
+    out = None if memory is None else memory[: shape.numel()].view(shape)
+    pixels = torch.stack(images, out=out).permute(0, 3, 1, 2)
     labels = torch.tensor([sample.label for sample in good])
     ids = torch.tensor([sample.key.id for sample in good])
     draws = torch.tensor([sample.key.draw for sample in good])
     read, decode, augment = (sum(sample.seconds[stage] for sample in good) for stage in range(3))
-    return Fetched(Batch(pixels.permute(0, 3, 1, 2), labels, ids, draws), bad, (read, decode, augment))
+    return Fetched(Batch(pixels, labels, ids, draws), bad, (read, decode, augment))
 
 
 def keep(samples: Sequence[Sample | BadImage]) -> Sequence[Sample | BadImage]:
@@ -102,7 +109,7 @@ class FileDataset(Dataset[Sample | BadImage]):
             torch's generator; it is seeded per (seed, epoch, id), so the pixels do not depend on workers, devices
             or resumes.
         seed: of the run.
-        size_of: the side of the training image in an epoch; by default always the preprocessing's.
+        sizes: the side of the training image in each epoch; by default always the preprocessing's.
     """
 
     def __init__(
@@ -112,10 +119,11 @@ class FileDataset(Dataset[Sample | BadImage]):
         decoder: Decoder | None,
         augment: ImageAugmentation | None = None,
         seed: int = 0,
-        size_of: Callable[[int], int] | None = None,
+        sizes: EpochSizes | None = None,
     ) -> None:
         self.records, self.preprocessing, self.decoder = records, preprocessing, decoder
-        self.augment, self.seed, self.size_of = augment, seed, size_of
+        self.augment, self.seed = augment, seed
+        self.sizes = sizes or EpochSizes((), preprocessing.size)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -137,6 +145,11 @@ class FileDataset(Dataset[Sample | BadImage]):
         times.append(time.perf_counter())
         return Sample(image, label, key, (times[1] - times[0], times[2] - times[1], times[3] - times[2]))
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Of the largest image that it makes."""
+        return self.preprocessing.channels * self.sizes.largest**2
+
     def transform(self, image: Tensor, key: Key) -> Tensor:
         """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
         with self._draws(key):
@@ -152,8 +165,7 @@ class FileDataset(Dataset[Sample | BadImage]):
     def _finish(self, image: Tensor, key: Key) -> Tensor:
         if self.augment is None:
             return self.preprocessing.evaluate(image)
-        size = self.size_of(key.epoch) if self.size_of else self.preprocessing.size
-        return self.augment.finish(image, size)
+        return self.augment.finish(image, self.sizes(key.epoch))
 
 
 def bad_image(dataset: FileDataset, key: Key, error: Exception) -> BadImage:

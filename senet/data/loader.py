@@ -20,6 +20,7 @@ from senet.data.datasets import (
 )
 from senet.data.inputs import NUMBERS
 from senet.data.ledger import Ledger
+from senet.data.ring import Ring
 from senet.data.sampling import EpochOrder, SamplingConfig
 from senet.data.streams import stream_seed, uniform
 from senet.data.timings import Timings
@@ -36,6 +37,7 @@ class _Batches:
 
     Args:
         dataset: where the samples come from.
+        batch_size: samples of a batch, at most.
         workers: processes that decode; data in memory needs none.
         pin_memory: page-locked batches, for CUDA.
         on_bad_image: "fail" raises for an unreadable image; anything else leaves it out and enters it in
@@ -50,17 +52,20 @@ class _Batches:
     def __init__(
         self,
         dataset: FileDataset | MemoryDataset,
+        batch_size: int,
         workers: int = 0,
         pin_memory: bool = False,
         on_bad_image: OnBadImage = "fail",
         ledger: Ledger | None = None,
         device_decoder: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.dataset, self.workers, self.pin_memory = dataset, workers, pin_memory
+        self.dataset, self.batch_size = dataset, batch_size
+        self.workers, self.pin_memory = workers, pin_memory
         self.on_bad_image, self.device_decoder = on_bad_image, device_decoder
         self.ledger = ledger if ledger is not None else Ledger()
         self.timings = Timings()
         self._loader: DataLoader[Any] | None = None
+        self._ring: Ring | None = None
 
     def selections(self) -> Iterator[Selection]:
         """Yield what each batch of this rank is made of."""
@@ -90,18 +95,22 @@ class _Batches:
             yield Fetched(batch, [], (0.0, 0.0, 0.0))
 
     def _from_files(self) -> Iterator[Fetched]:
+        dataset = cast(FileDataset, self.dataset)
         if self._loader is None:
-            options: dict[str, Any] = {"persistent_workers": True, "prefetch_factor": PREFETCH}
+            how: dict[str, Any] = {}
+            if self.workers:
+                how = {"num_workers": self.workers, "persistent_workers": True, "prefetch_factor": PREFETCH}
+            if self.device_decoder is None and self.workers:
+                self._ring = Ring(self.workers, PREFETCH, self.batch_size * dataset.bytes_per_image)
+            collation = keep if self.device_decoder else self._ring.put if self._ring else collate
             self._loader = DataLoader(
-                cast(FileDataset, self.dataset),
-                batch_sampler=_Keys(self),
-                collate_fn=cast(Callable[..., Any], keep if self.device_decoder else collate),
-                num_workers=self.workers,
-                pin_memory=self.pin_memory and self.device_decoder is None,
-                **(options if self.workers else {}),
+                dataset, batch_sampler=_Keys(self), collate_fn=cast(Callable[..., Any], collation), **how
             )
         for fetched in self._loader:
-            yield collate(self.device_decoder(fetched)) if self.device_decoder else fetched
+            if self.device_decoder:
+                yield collate(self.device_decoder(fetched))
+            else:
+                yield self._ring.take(fetched, self.pin_memory) if self._ring else fetched
 
 
 class _Keys:
@@ -150,7 +159,7 @@ class TrainLoader(_Batches):
         world_size: int = 1,
         **options: Any,
     ) -> None:
-        self.batch_size, self.rank, self.world_size, self.seed = batch_size, rank, world_size, seed
+        self.rank, self.world_size, self.seed = rank, world_size, seed
         everything = torch.arange(len(dataset))
         self.order = order or EpochOrder(SamplingConfig(), everything, everything, seed)
         self.epoch = 0
@@ -158,7 +167,7 @@ class TrainLoader(_Batches):
         self.repeat = 0  # if set: every epoch is the first so many batches of epoch 0
         self._batches_before = 0  # batches of this epoch that were yielded before the resume
         self._consumed_before = 0
-        super().__init__(dataset, **options)
+        super().__init__(dataset, batch_size, **options)
 
     @property
     def global_batch(self) -> int:
@@ -239,9 +248,8 @@ class EvalLoader(_Batches):
         world_size: int = 1,
         **options: Any,
     ) -> None:
-        self.batch_size = batch_size
         self.mine = (torch.arange(len(dataset)) if ids is None else ids)[rank::world_size]
-        super().__init__(dataset, **options)
+        super().__init__(dataset, batch_size, **options)
 
     def __len__(self) -> int:
         return -(-len(self.mine) // self.batch_size)

@@ -68,18 +68,21 @@ class SamplingConfig:
             )
 
 
-def size_of_epoch(config: SamplingConfig, size: int) -> Callable[[int], int]:
-    """Return the function epoch -> side of the training images."""
-    return _Sizes(config.sizes, size)
-
-
 @dataclass(frozen=True)
-class _Sizes:
+class EpochSizes:
+    """The side of the training images in each epoch: ``size``, or the last of ``sizes`` that has begun."""
+
     sizes: tuple[tuple[int, int], ...]
     size: int
 
     def __call__(self, epoch: int) -> int:
+        """Return the side in pixels."""
         return next((side for first, side in reversed(self.sizes) if epoch >= first), self.size)
+
+    @property
+    def largest(self) -> int:
+        """The largest side there is."""
+        return max([self.size, *(side for _, side in self.sizes)])
 
 
 def by_class(labels: Tensor, ids: Tensor, generator: torch.Generator) -> list[Tensor]:

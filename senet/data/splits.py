@@ -27,7 +27,7 @@ from senet.data.memory import cifar, digits, fit, synthetic
 from senet.data.packed import PackedRecords
 from senet.data.preprocessing import Preprocessing
 from senet.data.records import names_id
-from senet.data.sampling import fold_parts, size_of_epoch, subset
+from senet.data.sampling import EpochSizes, fold_parts, subset
 from senet.errors import UserError
 
 FOLDERS = {"train": ("train",), "val": ("val", "test")}
@@ -130,8 +130,8 @@ class Builder:
         on_device = config.decoder == "gpu"
         decoder = None if on_device else build_decoder(config.decoder, self.preprocessing.colour)
         transform = ImageAugmentation(augment, self.preprocessing) if augment else None
-        size_of = size_of_epoch(config.sampling, self.preprocessing.size)
-        dataset = FileDataset(records, self.preprocessing, decoder, transform, self.seed, size_of)
+        sizes = EpochSizes(config.sampling.sizes if augment else (), self.preprocessing.size)
+        dataset = FileDataset(records, self.preprocessing, decoder, transform, self.seed, sizes)
 
         def identity() -> str:
             return records.id if isinstance(records, PackedRecords) else tree_identity(root, records)

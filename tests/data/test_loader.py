@@ -1,5 +1,9 @@
 """Which samples come when: exact orders, exact resume, every evaluation sample once, and the same pixels."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -13,10 +17,12 @@ from senet.data.datasets import FileDataset, MemoryDataset
 from senet.data.decoders import build_decoder
 from senet.data.folder import ImageTree
 from senet.data.ledger import Ledger, read_ledger
-from senet.data.loader import EvalLoader, TrainLoader
+from senet.data.loader import PREFETCH, EvalLoader, TrainLoader
+from senet.data.sampling import EpochSizes
 from senet.errors import UserError
 
 PRE = Preprocessing(size=16, resize=20)
+SIZES = EpochSizes(((1, 24), (3, 12)), 16)
 
 
 def memory(samples: int) -> MemoryDataset:
@@ -72,6 +78,45 @@ def test_workers_change_neither_order_nor_pixels(tree: ImageTree) -> None:
             assert one.ids.equal(other.ids)
             assert one.images.equal(other.images)
             assert one.labels.equal(other.labels)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_that_are_kept_stay_as_they_were(tree: ImageTree, workers: int) -> None:
+    """Workers hand batches over in memory that they use again: many batches, of two sizes, some not fetched."""
+    expected, loader = (
+        TrainLoader(
+            FileDataset(
+                tree, PRE, build_decoder("fast", "RGB"), ImageAugmentation(AugmentConfig(), PRE), 5, SIZES
+            ),
+            1,
+            seed=5,
+            workers=number,
+        )
+        for number in (0, workers)
+    )
+    for number in range(4):
+        expected.set_epoch(number)
+        loader.set_epoch(number)
+        batches = 7 if number == 2 else len(tree)
+        assert len(tree) > 2 * (PREFETCH + 1)
+        kept = list(islice(loader, batches))
+        for one, other in zip(islice(expected, batches), kept, strict=True):
+            assert one.images.shape[-1] == SIZES(number)
+            assert one.images.equal(other.images)
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("unshare") is None, reason="needs root to mount a small /dev/shm"
+)
+def test_too_little_shared_memory_is_said_at_once() -> None:
+    code = "from senet.data.ring import Ring; Ring(2, 4, 10_000_000)"
+    script = f"mount -t tmpfs -o size=16m none /dev/shm && exec {sys.executable} -c '{code}'"
+    result = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120
+    )
+    if "permission denied" in result.stderr.lower():
+        pytest.skip("not allowed to mount")
+    assert "UserError: data.workers=2 need 95 MiB of shared memory" in result.stderr, result.stderr
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])

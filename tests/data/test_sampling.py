@@ -8,11 +8,11 @@ import torch
 
 from senet.data.sampling import (
     EpochOrder,
+    EpochSizes,
     SamplingConfig,
     fold_parts,
     occurrences,
     read_weights,
-    size_of_epoch,
     subset,
 )
 from senet.errors import UserError
@@ -99,8 +99,9 @@ def test_folds_partition_every_class() -> None:
 
 
 def test_sizes_hold_from_their_epoch_on() -> None:
-    size = size_of_epoch(SamplingConfig(sizes=((2, 128), (5, 192))), 224)
-    assert [size(epoch) for epoch in range(7)] == [224, 224, 128, 128, 128, 192, 192]
+    sizes = EpochSizes(SamplingConfig(sizes=((2, 128), (5, 192))).sizes, 224)
+    assert [sizes(epoch) for epoch in range(7)] == [224, 224, 128, 128, 128, 192, 192]
+    assert sizes.largest == 224
 
 
 @pytest.mark.parametrize(
