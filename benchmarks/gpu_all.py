@@ -33,6 +33,7 @@ def stages(out: Path, tiny: bool) -> dict[str, tuple[list[str], int]]:
         return [python, str(HERE / f"{name}.py"), *options]
 
     tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels"]
+    on_gpu = ["tests/data/test_inputs.py", "tests/data/test_decoders.py", "tests/training/test_evaluate.py"]
     counters = "dram__bytes_read.sum,dram__bytes_write.sum,gpu__time_duration.sum"
     ncu = ["ncu", "--metrics", counters, "--csv", "--log-file", str(out / "bytes.csv")]
     ncu += ["--kernel-name", "regex:_kernel", "--launch-count", "64"]
@@ -40,12 +41,13 @@ def stages(out: Path, tiny: bool) -> dict[str, tuple[list[str], int]]:
     modes = ["--modes", "eager"] if tiny else []
     others = OTHER_GROUPS[-1:] if tiny else OTHER_GROUPS
     return {
-        "check": ([*tests, *(["-k", "odd and triton"] if tiny else [])], 600),
+        "check": ([*tests, *(["-k", "odd and triton"] if tiny else on_gpu)], 600),
         "tune": (script("tune", "--out", str(out), *small, *tune), 400),
         "tail": (script("tail", *blocks, *small, *(["--stages", "5"] if tiny else [])), 400),
         "train_step": (script("train_step", *blocks, *image, *modes), 600),
         "inference": (script("inference", *blocks, *image, *modes), 600),
         "where": (script("where", *blocks, *(image or ["--rounds", "5"])), 300),
+        "inputs": (script("inputs", *blocks, *image, *(["--no-compile"] if tiny else [])), 200),
         "loop": (script("loop", *blocks, *image), 300),
         "cost": (
             script("cost", *blocks, *(["--rounds", "2", "--batches", "2", "--sizes", "32"] if tiny else [])),

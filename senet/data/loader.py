@@ -26,7 +26,7 @@ from senet.data.streams import stream_seed, uniform
 from senet.data.timings import Timings
 from senet.errors import UserError
 
-PREFETCH = 4
+PREFETCH = 2
 OnBadImage = Literal["fail", "skip", "count"]
 Selection = tuple[int, Tensor, Tensor]
 """(epoch, ids, draws) of one batch."""

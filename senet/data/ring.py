@@ -1,7 +1,8 @@
 """Memory in which worker processes hand over their batches, used again and again.
 
-A DataLoader maps fresh shared memory for every batch, and the page faults of that cost a packed image a fifth of its
-time. Here every worker has as many places as it may have batches under way, and one more.
+A DataLoader maps fresh shared memory for every batch, whose page faults cost both sides more than the copy that is made
+here. A worker is asked for its next batch when one of its batches is taken: it has at most ``prefetch`` under way, and
+with one place more none is written to before what lies there has been copied.
 """
 
 from collections.abc import Sequence

@@ -21,6 +21,7 @@ from senet.data.decoders import (
     decode_torchcodec,
     describe_decoder,
     torchcodec_available,
+    torchcodec_decoder,
 )
 from senet.data.device import DeviceDecoder
 from senet.data.folder import ImageTree, scan
@@ -150,6 +151,16 @@ def test_the_device_decoder_does_what_workers_do(tree: ImageTree, tmp_path: Path
     assert ours.batch.images.equal(theirs.batch.images)
     assert [bad.path for bad in ours.bad] == ["c/5.jpg"]
     assert isinstance(in_worker[Key(0, 5)], BadImage)
+
+
+@needs_torchcodec
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_nvjpeg_is_near_pillow(photo: Image.Image) -> None:
+    files = [encoded(photo, quality=90), encoded(photo.resize((301, 211)), quality=75)]
+    for data, image in zip(files, torchcodec_decoder()(files, device="cuda"), strict=True):
+        difference = (image.cpu().float() - decode_reference(data, "RGB").float()).abs()
+        assert difference.mean() < 2  # grey levels: chroma is upsampled in another way
+        assert difference.max() < 64
 
 
 @pytest.mark.parametrize("fast", FAST)

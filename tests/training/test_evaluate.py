@@ -45,7 +45,14 @@ def test_precision_is_the_runs(train, evaluate):
 
 
 @pytest.mark.slow
-def test_decoders_give_the_same_top1(train, evaluate, tmp_path: Path):
+@pytest.mark.parametrize(
+    "other",
+    [
+        "fast",
+        pytest.param("gpu", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")),
+    ],
+)
+def test_decoders_give_the_same_top1(train, evaluate, tmp_path: Path, other: str):
     """A network trained on one decoder's pixels, evaluated on 1,000 photographs with both: within 0.1 points."""
     folder = (
         *("data=imagenet_fake", f"data.root={tmp_path}/fake", "data.num_classes=4", "data.sides=[64,96]"),
@@ -53,13 +60,13 @@ def test_decoders_give_the_same_top1(train, evaluate, tmp_path: Path):
     )
     small = ("data.preprocessing.size=48", "data.preprocessing.resize=56", "data.in_memory=false")
     run = train(*folder, *small, "augment.crop=random_resized", "trainer.max_epochs=4", "data.batch_size=16")
-    reference, fast = (
-        evaluate(f"run={run}", *folder, f"data.decoder={name}") for name in ("reference", "fast")
+    reference, found = (
+        evaluate(f"run={run}", *folder, f"data.decoder={name}") for name in ("reference", other)
     )
-    assert reference["count"] == fast["count"] == 1000
+    assert reference["count"] == found["count"] == 1000
     assert reference["top1"] > 40  # it has learnt to look
-    assert fast["top1"] == pytest.approx(reference["top1"], abs=0.1)
-    assert fast["loss"] == pytest.approx(reference["loss"], abs=1e-3)
+    assert found["top1"] == pytest.approx(reference["top1"], abs=0.1)
+    assert found["loss"] == pytest.approx(reference["loss"], abs=1e-3 if other == "fast" else 1e-2)
 
 
 def test_preprocessing_is_the_checkpoints(run: Path, image_tree: Path, evaluate):
