@@ -17,6 +17,7 @@ from senet.data import AugmentConfig, Preprocessing
 from senet.data.decoders import decode_reference, torchcodec_decoder
 from senet.data.fake import picture
 from senet.data.inputs import NUMBERS, InputStep
+from senet.training.heap import keep_freed_memory
 
 
 def steps(batch: int, size: int, device: str, compiled: bool) -> dict[str, object]:
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--no-compile", action="store_true")
     options = parse(parser, argv)
+    keep_freed_memory()  # as in a training run on a CPU; for everybody
     candidates = steps(options.batch, options.size, options.device, not options.no_compile)
     seconds = interleave(
         candidates, rounds=options.rounds, device=options.device, clock=options.clock, calls=10

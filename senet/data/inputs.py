@@ -50,7 +50,10 @@ class InputStep(nn.Module):
             images = self._augment(images, numbers, self.augment)
         images = images.contiguous(memory_format=self.layout)  # as bytes: a quarter of the work
         values = normalise(images, self.scale, self.offset)
-        return values if own is None else torch.lerp(values.roll(1, 0), values, own)
+        if own is None:
+            return values
+        own = own.expand_as(values[:1]).contiguous(memory_format=self.layout)  # a CPU broadcasts slowly else
+        return torch.lerp(values.roll(1, 0), values, own)
 
     def _augment(self, images: Tensor, numbers: Tensor, config: AugmentConfig) -> Tensor:
         flipped = numbers[:, 2] < config.flip
