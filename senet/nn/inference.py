@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -16,8 +17,8 @@ class FoldedTail(nn.Module):
     """A residual unit's last convolution and its tail: ``relu(gate * conv(h) + shortcut)``.
 
     The squeeze, a mean over (h, w), and a 1x1 convolution are both linear, so that they may change places:
-    ``mean(conv(h)) = conv(mean(h))``. The gate is then known before the convolution runs, and the squeeze reads
-    h, which in a bottleneck has a quarter of the channels.
+    ``mean(conv(h)) = conv(mean(h))``. The squeeze then reads h, which in a bottleneck has fewer channels, and the gate
+    is known before the convolution runs, at the price of reading the weights a second time.
 
     Args:
         conv: the last convolution with BN folded in; 1x1 with stride 1 if there is an SE block.
@@ -31,10 +32,19 @@ class FoldedTail(nn.Module):
 
     def forward(self, h: Tensor, shortcut: Tensor) -> Tensor:
         """Return the unit's output (B, C, H, W) of h (B, C', H, W) and the shortcut (B, C, H, W)."""
-        gate = None
-        if self.se is not None:
+        if self.se is None:
+            return convolve_and_merge(h, self.conv, shortcut, None)
+        if self._squeezes_first(h):
             gate = self.se.excitation(self.conv(h.mean((2, 3), keepdim=True)))
-        return convolve_and_merge(h, self.conv, shortcut, gate)
+            return convolve_and_merge(h, self.conv, shortcut, gate)
+        x = self.conv(h)
+        gate = self.se.excitation(x.mean((2, 3), keepdim=True))
+        return torch.addcmul(shortcut, x, gate).relu_()
+
+    def _squeezes_first(self, h: Tensor) -> bool:
+        """Whether the values that the squeeze need not read are more than the weights read again."""
+        inside, outside = self.conv.in_channels, self.conv.out_channels
+        return h.numel() // inside * (outside - inside) > inside * outside
 
 
 class _Tracer(fx.Tracer):

@@ -9,7 +9,7 @@ from senet import SEConfig, UserError, create_model
 from senet.kernels.inference import merge
 from senet.models.network import Head, Network
 from senet.nn import Bottleneck
-from senet.nn.inference import fold_batch_norms
+from senet.nn.inference import FoldedTail, fold_batch_norms
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -57,17 +57,22 @@ def test_same_numbers_with_no_batch_norm_left(name: str, size: int, left: int):
         assert torch.equal(value, before[key]), key
 
 
-def test_the_squeeze_before_the_convolution_gives_the_same_gates():
+@pytest.mark.parametrize(("side", "squeezes_first"), [(16, True), (4, False)])
+def test_the_squeeze_on_either_side_of_the_convolution_gives_the_same_gates(side: int, squeezes_first: bool):
     torch.manual_seed(0)
     block = Bottleneck(64, 64, 256, se=SEConfig())
     model = trained(Network(nn.Identity(), {2: nn.Sequential(block)}, Head(256, 5))).eval()
-    images = torch.randn(2, 64, 16, 16)
+    images = torch.randn(2, 64, side, side)
     folded = fold_batch_norms(model)
+    (tail,) = (module for module in folded.modules() if isinstance(module, FoldedTail))
+    calls: list[int] = []
+    tail.conv.register_forward_hook(lambda *args: calls.append(args[-1].shape[-1]))
     gates: list[Tensor] = []
     for network in (model, folded):
         network.se_blocks()["SE_2_1"].excitation.register_forward_hook(lambda *args: gates.append(args[-1]))
     torch.testing.assert_close(folded(images), model(images), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(*gates)
+    assert calls == ([1, side] if squeezes_first else [side])
 
 
 @pytest.mark.parametrize("placement", ["pre", "post", "identity", "conv3x3"])
