@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from torch import Tensor
 
 from senet.errors import UserError
-from senet.weights.peers import PEERS, convert_from, convert_to
+from senet.weights.peers import PEERS, convert_from
 from senet.weights.record import Preprocessing, ilsvrc_class_order
 
 CHANGES = (
@@ -158,31 +158,10 @@ def from_caffe(layers: Mapping[str, Layer], name: str) -> dict[str, Tensor]:
         UserError: naming the first layer that is unknown, missing or of another shape.
     """
     state = convert_from("caffe", _fold(layers), name)
-    return _reorder(state, ilsvrc_class_order())
+    return reorder(state, ilsvrc_class_order())
 
 
-def to_caffe(state: Mapping[str, Tensor], name: str) -> dict[str, Layer]:
-    """Return our weights as the layers of the authors' ``name``: the inverse of ``from_caffe``."""
-    theirs = convert_to("caffe", _reorder(state, np.argsort(ilsvrc_class_order()).tolist()), name)
-    layers: dict[str, Layer] = {}
-    for key in theirs:
-        layer, _, leaf = key.rpartition(".")
-        if leaf == "running_mean":
-            blobs = [theirs[key], theirs[f"{layer}.running_var"], torch.ones(1)]
-            layers[layer] = Layer("BatchNorm", _arrays(blobs))
-            scale = [theirs[f"{layer}.weight"], theirs[f"{layer}.bias"]]
-            layers[f"{layer}/scale"] = Layer("Scale", _arrays(scale))
-        elif leaf == "weight" and f"{layer}.running_mean" not in theirs:
-            kind = "InnerProduct" if theirs[key].ndim == 2 else "Convolution"
-            layers[layer] = Layer(kind, _arrays([theirs[k] for k in (key, f"{layer}.bias") if k in theirs]))
-    return layers
-
-
-def _arrays(tensors: Sequence[Tensor]) -> tuple[np.ndarray[Any, np.dtype[np.float32]], ...]:
-    return tuple(tensor.detach().float().cpu().numpy() for tensor in tensors)
-
-
-def _reorder(state: Mapping[str, Tensor], class_order: Sequence[int]) -> dict[str, Tensor]:
+def reorder(state: Mapping[str, Tensor], class_order: Sequence[int]) -> dict[str, Tensor]:
     """Flip the colours of the first convolution and permute the classes, if they are ImageNet's 1000."""
     reordered = dict(state)
     stem = min(key for key, value in state.items() if value.ndim == 4 and key.startswith("stem."))

@@ -10,13 +10,34 @@ import torch
 from torch import Tensor, nn
 
 from senet import UserError, create_model
-from senet.weights import load_weights, peer
-from senet.weights.caffe import Layer, from_caffe, read_caffemodel, to_caffe
+from senet.weights import convert_to, load_weights, peer
+from senet.weights.caffe import Layer, from_caffe, read_caffemodel, reorder
 from senet.weights.peers import PEERS
 from senet.weights.record import ilsvrc_class_order
 
 FACTOR = 0.4
 """What the sums of a BatchNorm layer are to be divided by."""
+
+
+def to_caffe(state: dict[str, Tensor], name: str) -> dict[str, Layer]:
+    """Return our weights as the layers of the authors' ``name``: the inverse of ``from_caffe``."""
+    theirs = convert_to("caffe", reorder(state, np.argsort(ilsvrc_class_order()).tolist()), name)
+    layers: dict[str, Layer] = {}
+    for key in theirs:
+        layer, _, leaf = key.rpartition(".")
+        if leaf == "running_mean":
+            blobs = [theirs[key], theirs[f"{layer}.running_var"], torch.ones(1)]
+            layers[layer] = Layer("BatchNorm", arrays(blobs))
+            scale = [theirs[f"{layer}.weight"], theirs[f"{layer}.bias"]]
+            layers[f"{layer}/scale"] = Layer("Scale", arrays(scale))
+        elif leaf == "weight" and f"{layer}.running_mean" not in theirs:
+            kind = "InnerProduct" if theirs[key].ndim == 2 else "Convolution"
+            layers[layer] = Layer(kind, arrays([theirs[k] for k in (key, f"{layer}.bias") if k in theirs]))
+    return layers
+
+
+def arrays(tensors: list[Tensor]) -> tuple[np.ndarray, ...]:
+    return tuple(tensor.detach().float().cpu().numpy() for tensor in tensors)
 
 
 def varint(value: int) -> bytes:
