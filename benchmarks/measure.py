@@ -155,7 +155,7 @@ def save(out: Path, question: str, rows: list[dict[str, object]], device: str, *
     path = out / f"{question}.json"
     record = {
         "question": question,
-        "command": " ".join(["python", *sys.argv]),
+        "command": _command(),
         "settings": settings,
         "environment": environment(device),
         "rows": rows,
@@ -163,6 +163,15 @@ def save(out: Path, question: str, rows: list[dict[str, object]], device: str, *
     path.write_text(json.dumps(record, indent=1) + "\n")
     print(render(path))
     return path
+
+
+def _command() -> str:
+    """Return the command line, without the machine's folders."""
+    words = ["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    if "--out" in words:
+        place = words.index("--out")
+        del words[place : place + 2]
+    return " ".join(words)
 
 
 def render(path: Path) -> str:

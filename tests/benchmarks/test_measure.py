@@ -53,6 +53,9 @@ def test_the_tail_is_timed_recorded_and_drawn(tmp_path: Path, command: Callable)
     record = json.loads((tmp_path / "tail.json").read_text())
     assert [r["name"] for r in record["rows"]] == ["fused", "eager", "eager"]
     assert record["environment"]["versions"]["torch"] != "none"
+    assert record["command"] == " ".join(
+        ["python benchmarks/tail.py", *options]
+    )  # and no folder of this machine
     for row in record["rows"]:
         assert 0 < row["low"] <= row["seconds"] <= row["high"]
         assert row["n"] == 2
