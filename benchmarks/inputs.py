@@ -36,10 +36,13 @@ def steps(batch: int, size: int, device: str, compiled: bool) -> dict[str, objec
         values = v2.functional.normalize(flipped.float() / 255, [*preprocessing.mean], [*preprocessing.std])
         mixup(values, labels)
 
-    found = {"one step, eager": lambda: step(images, numbers, own), "one by one, eager": one_by_one}
+    found = {
+        "senet in one step, eager": lambda: step(images, numbers, own),
+        "torchvision one by one, eager": one_by_one,
+    }
     if compiled:
         fused = torch.compile(step)
-        found = {"one step, compiled": lambda: fused(images, numbers, own), **found}
+        found = {"senet in one step, compiled": lambda: fused(images, numbers, own), **found}
     return found
 
 

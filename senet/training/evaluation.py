@@ -34,7 +34,7 @@ class EvaluationModule(LightningModule):
 
     def __init__(self, data: ImageData, channels_last: bool) -> None:
         super().__init__()
-        self.data, self.channels_last = data, channels_last
+        self.data = data
         self.inputs = InputStep(data.preprocessing, data.augment, channels_last)
         self.results: dict[str, float] = {}
         self._running: dict[str, tuple[EvalSums, Predictions]] = {}
