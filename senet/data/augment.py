@@ -96,10 +96,6 @@ class ImageAugmentation:
             colour.append(v2.RandomErasing(config.erase, value=mean))
         self.colour = colour
 
-    def __call__(self, image: Tensor, size: int) -> Tensor:
-        """Return the augmented image of side ``size``, the preprocessing's or that of progressive resizing."""
-        return self.finish(self.box(*image.shape[-2:]).cut(image), size)
-
     def box(self, height: int, width: int) -> Box:
         """Draw the part that is used of an image of this height and width."""
         if self.config.crop != "random_resized":
@@ -110,7 +106,7 @@ class ImageAugmentation:
         return Box(*self.random_box(blank, list(self.config.scale), list(self.config.ratio)))
 
     def finish(self, image: Tensor, size: int) -> Tensor:
-        """Return the augmented image of the part that ``box`` drew."""
+        """Return the augmented image of side ``size`` of the part that ``box`` drew."""
         if self.config.crop == "random_resized":
             image = resize_exact(image, size, size, self.preprocessing.interpolation)
         else:

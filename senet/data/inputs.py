@@ -1,6 +1,7 @@
 """From a batch of uint8 images to what the network sees: shift, flip, Cutout, normalisation and mixing in one step.
 
-It runs on the device that holds the batch; compiled, as on a GPU, it is one pass over the pixels.
+It runs on the device that holds the batch. Compiled, as on a GPU, it is one pass over the pixels; padding or Cutout may
+cost a second one, over bytes.
 """
 
 import torch
@@ -49,11 +50,13 @@ class InputStep(nn.Module):
         if numbers is not None and self.augment is not None:
             images = self._augment(images, numbers, self.augment)
         images = images.contiguous(memory_format=self.layout)  # as bytes: a quarter of the work
-        values = normalise(images, self.scale, self.offset)
-        if own is None:
-            return values
-        own = own.expand_as(values[:1]).contiguous(memory_format=self.layout)  # a CPU broadcasts slowly else
-        return torch.lerp(values.roll(1, 0), values, own)
+        if own is not None:
+            # Before normalisation, with which it may change places: a compiler then makes one pass of both.
+            own = own.expand_as(images[:1]).contiguous(
+                memory_format=self.layout
+            )  # a CPU broadcasts slowly else
+            images = torch.lerp(images.roll(1, 0).float(), images.float(), own)
+        return normalise(images, self.scale, self.offset)
 
     def _augment(self, images: Tensor, numbers: Tensor, config: AugmentConfig) -> Tensor:
         flipped = numbers[:, 2] < config.flip

@@ -82,7 +82,10 @@ class Preprocessing:
 
 
 def normalise(images: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """Return ``offset + scale * images`` in float32 and the layout of the images; scale and offset are (C,)."""
+    """Return ``offset + scale * images`` in float32 and the layout of the images; scale and offset are (C,).
+
+    Images (B, C, H, W) in bytes are kept; what is float32 already may be overwritten.
+    """
     if not images.is_contiguous(memory_format=torch.channels_last):
         return torch.addcmul(offset[:, None, None], images.float(), scale[:, None, None])
     # All channels of a row together, for a CPU is slow along short dimensions.

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._inductor import metrics
 
 from senet.data import AugmentConfig, Preprocessing
 from senet.data.inputs import NUMBERS, InputStep, cut_out
@@ -61,14 +62,22 @@ def test_without_numbers_nothing_is_augmented() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
-@pytest.mark.parametrize("config", [AugmentConfig(cutout=4), AugmentConfig(crop="pad")])
-def test_compiled_it_is_one_graph_and_gives_the_same(config: AugmentConfig, device: str) -> None:
-    own = torch.rand(12, 10)
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(
+    ("config", "passes"), [(AugmentConfig(), 1), (AugmentConfig(crop="pad", cutout=4), 2)]
+)
+def test_compiled_it_is_one_graph_of_few_passes_and_gives_the_same(
+    config: AugmentConfig, passes: int, mixed: bool, device: str
+) -> None:
+    own = torch.rand(12, 10) if mixed else None
     step = InputStep(Preprocessing(), config)
     expected = step(IMAGES.clone(), NUMBERS_40, own)
+    torch._dynamo.reset()
+    metrics.reset()
     step.to(device).compile(fullgraph=True)
-    out = step(IMAGES.to(device), NUMBERS_40.to(device), own.to(device))
+    out = step(IMAGES.to(device), NUMBERS_40.to(device), None if own is None else own.to(device))
     torch.testing.assert_close(out.cpu(), expected)
+    assert metrics.generated_kernel_count <= passes
 
 
 def test_all_shifts_and_both_directions_occur() -> None:
