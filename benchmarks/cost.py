@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import arguments, interleave, median, parse, row, save
+from measure import Report, arguments, interleave, median, parse, row
 from networks import GROUPS
 from train_step import training_step
 
@@ -26,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
         contender: contender.build().to(options.device, memory_format=torch.channels_last).train()
         for contender in (se, plain)
     }
-    rows = []
+    dtype = str(options.dtype).removeprefix("torch.")
+    report = Report(options.out, "cost", options.device, dtype=dtype)
     for batch, size in dict.fromkeys(
         [(b, options.sizes[0]) for b in sorted(batches)] + [(batches[0], s) for s in sorted(options.sizes)]
     ):
@@ -37,19 +38,20 @@ def main(argv: Sequence[str] | None = None) -> Path:
         seconds = interleave(
             steps, rounds=options.rounds, device=options.device, clock=options.clock, warmup=2
         )
-        for contender, values in seconds.items():
-            rows.append(
-                row(
-                    f"batch {batch}, {size} px",
-                    contender.name,
-                    values,
-                    images_per_s=batch / median(values),
-                    us_per_image_pixel=median(values) / batch / size**2 * 1e6,
-                    tax=1 - median(seconds[plain]) / median(values) if contender is se else None,
-                )
+        group = f"batch {batch}, {size} px"
+        rows = [
+            row(
+                group,
+                contender.name,
+                values,
+                images_per_s=batch / median(values),
+                us_per_image_pixel=median(values) / batch / size**2 * 1e6,
+                tax=1 - median(seconds[plain]) / median(values) if contender is se else None,
             )
-    dtype = str(options.dtype).removeprefix("torch.")
-    return save(options.out, "cost", rows, options.device, dtype=dtype)
+            for contender, values in seconds.items()
+        ]
+        report.put(group, rows)
+    return report.finish()
 
 
 if __name__ == "__main__":

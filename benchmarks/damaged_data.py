@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 
 from senet.data import FakeConfig
-from senet.data.check import check
-from senet.data.fake import picture, write_tree
+from senet.data.tools.check import check
+from senet.data.tools.fake import picture
 
 ROOT = Path(__file__).parents[1]
 UNREADABLE = {"zero-byte", "unreadable", "truncated"}
@@ -78,7 +78,7 @@ def main() -> None:
     count = parser.parse_args().damaged
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "tree"
-        write_tree(FakeConfig(root=str(root), num_classes=10, train_per_class=count // 4, sides=(40, 60)))
+        FakeConfig(root=str(root), num_classes=10, train_per_class=count // 4, sides=(40, 60)).write()
         files = sorted((root / "train").rglob("*.JPEG"))
         validation = sorted((root / "val").rglob("*.JPEG"))
         made = defaultdict(set)

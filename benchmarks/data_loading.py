@@ -33,16 +33,21 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 
 from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing
-from senet.data.datasets import Key, collate
-from senet.data.decoders import Decoder, build_decoder, decode_reference, decode_region, decode_torchcodec
-from senet.data.folder import ImageTree, scan
+from senet.data.files import Records
+from senet.data.files.decoders import (
+    Decoder,
+    build_decoder,
+    decode_reference,
+    decode_region,
+    decode_torchcodec,
+    region_available,
+)
+from senet.data.files.folder import ImageTree, scan
 from senet.data.inputs import NUMBERS, InputStep
 from senet.data.loader import PREFETCH
 from senet.data.module import ImageData
-from senet.data.pack import PackOptions, pack
-from senet.data.records import Records
-from senet.data.region import region_available
-from senet.training.heap import keep_freed_memory
+from senet.data.tools.pack import PackOptions, pack
+from senet.training.environment import keep_freed_memory
 
 BATCH = 64
 COPIES = 4
@@ -129,16 +134,15 @@ def threads(config: Any, train: bool, workers: int) -> Variant:
     pool = ThreadPoolExecutor(workers)
 
     def batches() -> Iterable[tuple[torch.Tensor]]:
-        ahead: deque[list[Future]] = deque()
+        ahead: deque[Future] = deque()
         for epoch, ids, draws in loader.selections():
-            keys = [Key(epoch, *pair) for pair in zip(ids.tolist(), draws.tolist(), strict=True)]
-            ahead.append([pool.submit(loader.dataset.__getitem__, key) for key in keys])
+            ahead.append(pool.submit(loader.dataset.fetch, (epoch, ids.tolist(), draws.tolist())))
             if len(ahead) > PREFETCH * workers:
                 yield finished(ahead.popleft())
         yield from map(finished, ahead)
 
-    def finished(futures: list[Future]) -> tuple[torch.Tensor]:
-        batch = collate([future.result() for future in futures]).batch
+    def finished(future: Future) -> tuple[torch.Tensor]:
+        batch = future.result()
         numbers = torch.rand(len(batch.ids), NUMBERS) if train else None
         return (step(batch.images, numbers),)
 
@@ -197,7 +201,7 @@ def photographs(root: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
         else:
             variants["decode alone (floor), files"] = decode_only(scan(path))
             packed = ImageData(PackedConfig(root=str(packs[256]), **keys), AugmentConfig(), 0)
-            variants["decode alone (floor), packed 256"] = decode_only(packed.val.dataset.records)
+            variants["decode alone (floor), packed 256"] = decode_only(packed.val.records)
         rows += measure(variants, rounds, f"{'training' if train else 'validation'}, {workers} workers")
     return rows
 

@@ -1,10 +1,13 @@
-"""Everything that wants a GPU, in one call: check, tune, then time with the tuned blocks, and print the tables.
+"""Everything that wants a GPU, as a plan for a borrowed one: three calls of ten minutes, the answer first.
 
-    python benchmarks/gpu_all.py --out DIR [--stages check tune tail ...] [--tiny]
+    python benchmarks/gpu_all.py --call 1 --out DIR [--archive FILE.tar.gz] [--stages check tail ...] [--tiny]
 
-Stages run one after the other, each in a process of its own with a limit of time, and write to DIR as they end;
-a stage that fails does not stop the next. ``--tiny`` tries every stage with next to no work, on a CPU too, where
-Triton's interpreter stands in for the GPU.
+Call 1: is the fused tail right, what does it save, the eager training step: the answer within four minutes; then the
+same compiled. Call 2: tiles tuned, the tail with them, inference, where the time goes, input step, bytes counted by
+ncu. Call 3: the tests, the loop, other networks. Without ``--call`` all three. Stages run one after the other, each
+in a process with a limit of time, and write to DIR after every row; a stage that fails does not stop the next, but
+nothing is measured after a check that fails. Everything comes back in one archive. ``--tiny`` rehearses every stage
+with next to no work, on a CPU too, where Triton's interpreter stands in for the GPU. ``--list`` prints the plan.
 """
 
 import argparse
@@ -12,67 +15,123 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-TINY = ["--batch", "2", "--rounds", "2"]
-SMALL_IMAGE = ["--size", "32"]
-OTHER_GROUPS = ["resnext50_32x4d", "senet154", "bn_inception"]
+FIVE = "resnet50, stride on 3x3"  # ours, ours unfused, ours plain, timm's with SE, torchvision's plain
+OTHERS = ["resnext50_32x4d", "bn_inception"]
+SE_MODES = ["max-autotune", "reduce-overhead"]
+OUR_KERNELS = (
+    "regex:(moments|combine|squeeze|merge|gradient_sums|gate_gradient|parameter_gradients|grad_input)_kernel"
+)
 
 
-def stages(out: Path, tiny: bool) -> dict[str, tuple[list[str], int]]:
-    """Return the command of every stage and its limit in seconds."""
-    python = sys.executable
-    small = TINY if tiny else []
-    image = [*TINY, *SMALL_IMAGE] if tiny else []
-    blocks = ["--blocks", str(out / "blocks.json"), "--out", str(out)]
+@dataclass(frozen=True)
+class Stage:
+    """One process of the plan.
+
+    Attributes:
+        call: the call it belongs to.
+        seconds: it is expected to take, from counts; nobody measured it.
+        command: what runs.
+        tiny: options of a rehearsal, in the place of those in ``full``.
+        full: options that a rehearsal leaves out.
+    """
+
+    call: int
+    seconds: int
+    command: list[str]
+    tiny: list[str]
+    full: list[str]
+
+    def words(self, tiny: bool) -> list[str]:
+        """Return the command line."""
+        return [*self.command, *(self.tiny if tiny else self.full)]
+
+    def limit(self, tiny: bool) -> int:
+        """Return the seconds after which it is stopped; a rehearsal may be on any machine."""
+        return 3600 if tiny else max(120, 2 * self.seconds)
+
+
+def plan(out: Path) -> dict[str, Stage]:
+    """Return the stages in their order."""
+    tuned = ["--blocks", str(out / "blocks.json")]
+    tiny = ["--batch", "2", "--rounds", "2"]
+    image = [*tiny, "--size", "32"]
 
     def script(name: str, *options: str) -> list[str]:
-        return [python, str(HERE / f"{name}.py"), *options]
+        return [sys.executable, str(HERE / f"{name}.py"), "--out", str(out), *options]
 
-    tests = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/kernels"]
-    on_gpu = ["tests/data/test_inputs.py", "tests/data/test_decoders.py", "tests/training/test_evaluate.py"]
+    eager, compiled = ["--modes", "eager"], ["--modes", "compiled"]
+    five = script("train_step", "--groups", FIVE)
+    pytest = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "filterwarnings=default",
+        "-n0",
+    ]
     counters = "dram__bytes_read.sum,dram__bytes_write.sum,gpu__time_duration.sum"
-    ncu = ["ncu", "--metrics", counters, "--csv", "--log-file", str(out / "bytes.csv")]
-    ncu += ["--kernel-name", "regex:_kernel", "--launch-count", "64"]
-    tune = ["--quick", "--size", "6", "--stages", "5"] if tiny else []
-    modes = ["--modes", "eager"] if tiny else []
-    others = OTHER_GROUPS[-1:] if tiny else OTHER_GROUPS
+    ncu = [
+        "ncu",
+        "--clock-control",
+        "none",
+        "--metrics",
+        counters,
+        "--csv",
+        "--log-file",
+        str(out / "bytes.csv"),
+    ]
+    ncu += ["--kernel-name", OUR_KERNELS, "--launch-count", "96"]
+    others = script("train_step", *tuned, "--name", "others", "--groups", *OTHERS)
     return {
-        "check": ([*tests, *(["-k", "odd and triton"] if tiny else on_gpu)], 600),
-        "tune": (script("tune", "--out", str(out), *small, *tune), 400),
-        "tail": (script("tail", *blocks, *small, *(["--stages", "5"] if tiny else [])), 400),
-        "train_step": (script("train_step", *blocks, *image, *modes), 600),
-        "inference": (script("inference", *blocks, *image, *modes), 600),
-        "where": (script("where", *blocks, *(image or ["--rounds", "5"])), 300),
-        "inputs": (script("inputs", *blocks, *image, *(["--no-compile"] if tiny else [])), 200),
-        "loop": (script("loop", *blocks, *image), 300),
-        "cost": (
-            script("cost", *blocks, *(["--rounds", "2", "--batches", "2", "--sizes", "32"] if tiny else [])),
-            300,
+        "check": Stage(1, 45, script("check"), ["--tiny", *tiny], []),
+        "tail": Stage(1, 60, script("tail"), [*tiny, "--stages", "5", "--no-compile"], ["--rounds", "10"]),
+        "train_step": Stage(1, 100, [*five, *eager], image, ["--rounds", "10"]),
+        "warm": Stage(1, 130, [*five, "--warm", "4"], [*image, *eager], [*compiled, "--se-modes", *SE_MODES]),
+        "compiled": Stage(
+            1, 130, [*five, "--name", "compiled"], [*image, *eager],
+            ["--modes", "compiled", "--se-modes", "eager", *SE_MODES, "--rounds", "10"],
         ),
-        "others": (
-            script("train_step", *blocks, *image, *modes, "--name", "others", "--groups", *others),
-            600,
-        ),
-        "others_inference": (
-            script("inference", *blocks, *image, *modes, "--name", "others_inference", "--groups", *others),
-            600,
-        ),
-        "bytes": (ncu + script("tail", *blocks, "--rounds", "1", "--stages", "2", "--no-compile"), 300),
-    }
+        "tune": Stage(2, 90, script("tune"), [*tiny, "--quick", "--size", "6", "--stages", "5"],
+                      ["--stages", "2", "3", "4", "5"]),
+        "tuned_tail": Stage(2, 60, script("tail", *tuned, "--name", "tuned_tail"),
+                            [*tiny, "--stages", "5", "--no-compile"], ["--rounds", "10"]),
+        "inference": Stage(2, 120, script("inference", *tuned, "--groups", FIVE), [*image, *eager], []),
+        "where": Stage(2, 60, script("where", *tuned), image, ["--rounds", "3"]),
+        "inputs": Stage(2, 60, script("inputs"), [*image, "--no-compile"], []),
+        "bytes": Stage(2, 40, [*ncu, *script("tail", *tuned, "--name", "bytes", "--no-compile", "--rounds", "1")],
+                       ["--stages", "5"], ["--stages", "2", "5"]),
+        "tests": Stage(3, 200, [*pytest, "tests/kernels", "tests/nn", "tests/data/test_inputs.py"],
+                       ["-k", "odd and triton"], ["-m", "not slow"]),
+        "loop": Stage(3, 100, script("loop"), image, []),
+        "others": Stage(3, 150, others, [*image, *eager], []),
+        "senet154": Stage(3, 60, script("train_step", "--name", "senet154", "--groups", "senet154", *eager),
+                          image, ["--batch", "64", "--rounds", "5"]),
+    }  # fmt: skip
 
 
-def run(name: str, command: list[str], limit: int, tiny: bool) -> str:
+def run(name: str, stage: Stage, tiny: bool) -> str:
     """Run a stage; return how it ended."""
+    command = stage.words(tiny)
     if shutil.which(command[0]) is None:
         return f"skipped, there is no {command[0]}"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    if tiny and name == "tune":
+    if tiny:
+        environment["OMP_NUM_THREADS"] = (
+            "1"  # where others compute too, threads wait a time slice for each other
+        )
+    if tiny and name in ("check", "tune"):
         environment["TRITON_INTERPRET"] = "1"
-    start = time.monotonic()
+    start, limit = time.monotonic(), stage.limit(tiny)
     print(f"--- {name}: {' '.join(command)}", flush=True)
     try:
         status = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit, check=False).returncode
@@ -81,23 +140,41 @@ def run(name: str, command: list[str], limit: int, tiny: bool) -> str:
     return f"{'done' if status == 0 else f'failed with {status}'} in {time.monotonic() - start:.0f} s"
 
 
+def pack(out: Path, archive: Path) -> None:
+    """Write the one file that comes back."""
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(out, arcname="benchmarks")
+
+
 def main() -> int:
     """Run the stages; the status is 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "benchmarks")
+    parser.add_argument("--archive", type=Path)
+    parser.add_argument("--call", type=int, choices=[1, 2, 3])
     parser.add_argument("--stages", nargs="*")
     parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     out = options.out.resolve()
+    stages = plan(out)
+    chosen = options.stages or [name for name, s in stages.items() if options.call in (None, s.call)]
+    if options.list:
+        for name, stage in ((name, stages[name]) for name in chosen):
+            print(f"call {stage.call}  {stage.seconds:4d} s  {name:11} {' '.join(stage.words(False))}")
+        return 0
     out.mkdir(parents=True, exist_ok=True)
-    (out / "blocks.json").touch()
-    if not (out / "blocks.json").read_text():
-        (out / "blocks.json").write_text("[]")
-    plan = stages(out, options.tiny)
-    ends = {name: run(name, *plan[name], options.tiny) for name in options.stages or plan}
-    summary = "\n".join(f"{name}: {end}" for name, end in ends.items())
-    print(f"--- summary\n{summary}")
-    (out / "summary.txt").write_text(summary + "\n")
+    if not (out / "blocks.json").exists():
+        (out / "blocks.json").write_text("[]\n")
+    ends: dict[str, str] = {}
+    for name in chosen:
+        ends[name] = run(name, stages[name], options.tiny)
+        (out / "summary.txt").write_text("".join(f"{stage}: {end}\n" for stage, end in ends.items()))
+        if options.archive:
+            pack(out, options.archive)
+        if name == "check" and "failed" in ends[name]:
+            break
+    print("--- summary\n" + (out / "summary.txt").read_text())
     return int(any("failed" in end or "stopped" in end for end in ends.values()))
 
 

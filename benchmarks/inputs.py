@@ -14,10 +14,10 @@ from measure import arguments, interleave, parse, row, save
 from torchvision.transforms import v2
 
 from senet.data import AugmentConfig, Preprocessing
-from senet.data.decoders import decode_reference, torchcodec_decoder
-from senet.data.fake import picture
+from senet.data.files.decoders import decode_reference, torchcodec_decoder
 from senet.data.inputs import NUMBERS, InputStep
-from senet.training.heap import keep_freed_memory
+from senet.data.tools.fake import picture
+from senet.training.environment import keep_freed_memory
 
 
 def steps(batch: int, size: int, device: str, compiled: bool) -> dict[str, object]:

@@ -17,15 +17,16 @@ from pytorch_lightning import Callback
 from senet.data import Batch
 from senet.data.inputs import InputStep
 from senet.data.module import ImageData
-from senet.training.callbacks import Checkpoints, FiniteLossGuard, ProgressReport, RanksAgree
-from senet.training.config import RunConfig, validate
-from senet.training.entry import configs_directory, register_models
+from senet.rundir import RunDir
+from senet.study.plan import compose_run, composing
+from senet.training.callbacks import Checkpoints, FiniteLossGuard, OrderlyStop, ProgressReport, RanksAgree
+from senet.training.config import RunConfig
+from senet.training.entry import register_models
+from senet.training.launch import StopRequest
 from senet.training.loggers import build_loggers
 from senet.training.module import ClassificationModule
 from senet.training.optimizers import parameter_groups
 from senet.training.run import build_network
-from senet.training.rundir import RunDir
-from senet.training.study.plan import compose_run, composing
 from senet.training.trainer import build_trainer
 
 PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
@@ -85,26 +86,28 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parse(parser, argv)
     warmup = 3
     register_models()
-    with tempfile.TemporaryDirectory() as folder, composing(configs_directory()):
+    with tempfile.TemporaryDirectory() as folder, composing():
         values = compose_run([
             f"model={options.model}", f"runs_dir={folder}", "data=synthetic", f"data.batch_size={options.batch}",
             f"data.preprocessing.size={options.size}", f"data.train_images={options.batch * (options.rounds + warmup)}",
+            "optimizer.lr=1e-6",  # time alone is asked; few small images and a real rate end in NaN
             f"data.val_images={options.batch}", "trainer.max_epochs=1", f"trainer.precision={PRECISION[options.dtype]}",
             f"trainer.accelerator={'gpu' if options.device == 'cuda' else 'cpu'}",
         ])  # fmt: skip
-        config = validate(RunConfig, values)
+        config = RunConfig.of(values)
         run = RunDir.create(Path(folder), "loop", values, {"status": "running"})
         data = ImageData(config.data, config.augment, config.seed)
-        module = ClassificationModule(build_network(config, data), config, data, values)
+        module = ClassificationModule(build_network(config, data), config, data)
         turns = Turns(bare_steps(config, options.device, options.dtype), options.device, options.clock)
-        guard = FiniteLossGuard()
+        guard, stop = FiniteLossGuard(run), StopRequest()
         ours = [
             guard,
-            RanksAgree(values, config.ranks.check_every_n_steps),
+            RanksAgree(config.identity, config.ranks.check_every_n_steps),
             ProgressReport(),
-            Checkpoints(run, config.checkpoint, guard),
+            Checkpoints(run, config.checkpoint, guard, stop),
+            OrderlyStop(stop),
         ]
-        loggers = build_loggers(config.logger, run, values)
+        loggers = build_loggers(config, run, 0, stop)
         build_trainer(config.trainer, run.path, logger=loggers, callbacks=[*ours, turns]).fit(module, data)
     seconds = {name: values[-options.rounds + 1 :] for name, values in turns.seconds.items()}
     overhead = median(seconds["Lightning loop"]) / median(seconds["bare loop"]) - 1

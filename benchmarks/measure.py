@@ -11,11 +11,15 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
+
+from senet.files import write_json
 
 Step = Callable[[], object]
 PACKAGES = ("senet", "torch", "triton", "timm", "torchvision")
@@ -33,6 +37,7 @@ def interleave(
     calls: int = 1,
     warmup: int = 3,
     clock: str = "wall",
+    after_round: Callable[[dict[Any, list[float]]], object] = lambda seconds: None,
 ) -> dict[str, list[float]]:
     """Return seconds per call of every candidate, one value a round.
 
@@ -44,6 +49,7 @@ def interleave(
         warmup: calls of every candidate before the first round.
         clock: on a CPU, "wall", or "cpu" for the processor time of this process: with one thread it is what the
             wall clock would show on a machine that nobody else uses.
+        after_round: is given what there is so far, to be kept if the machine goes.
     """
     for step in candidates.values():
         for _ in range(warmup):
@@ -54,6 +60,7 @@ def interleave(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             seconds[name].append(_time(candidates[name], calls, device, CLOCKS[clock]) / calls)
+        after_round(seconds)
     return seconds
 
 
@@ -120,6 +127,16 @@ def times_faster(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
+def copy_rate(device: str, clock: str, rounds: int = 5) -> float:
+    """Return bytes read and written per second by copying 1 GiB, far more than a cache holds (64 MiB on a CPU)."""
+    source = torch.empty(2**30 if device == "cuda" else 2**26, dtype=torch.uint8, device=device).zero_()
+    target = torch.empty_like(source)
+    seconds = interleave(
+        {"copy": lambda: target.copy_(source)}, rounds=rounds, device=device, calls=5, clock=clock
+    )
+    return 2 * source.numel() / median(seconds["copy"])
+
+
 def environment(device: str) -> dict[str, object]:
     """Return what a figure depends on beyond the code."""
     versions = {}
@@ -149,20 +166,55 @@ def _processor() -> str:
     return platform.processor()
 
 
+class Report:
+    """The rows of one question, kept in ``question``.json from the first on: a borrowed machine may go any time."""
+
+    def __init__(self, out: Path, question: str, device: str, **settings: object) -> None:
+        self.path = out / f"{question}.json"
+        self.record = {
+            "question": question,
+            "command": _command(),
+            "settings": settings,
+            "environment": environment(device),
+        }
+        self.groups: dict[str, list[dict[str, object]]] = {}
+
+    def put(self, group: str, rows: list[dict[str, object]]) -> None:
+        """Keep the rows of a group, in the place of those it had."""
+        self.groups[group] = rows
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.record | {"rows": [r for rows in self.groups.values() for r in rows]})
+
+    def finish(self) -> Path:
+        """Make the table (.md) and the plot (.png), print the table, return the JSON's path."""
+        print(render(self.path), flush=True)
+        return self.path
+
+
 def save(out: Path, question: str, rows: list[dict[str, object]], device: str, **settings: object) -> Path:
-    """Write ``question``.json, .md and .png under ``out``, print the table, return the JSON's path."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{question}.json"
-    record = {
-        "question": question,
-        "command": _command(),
-        "settings": settings,
-        "environment": environment(device),
-        "rows": rows,
-    }
-    path.write_text(json.dumps(record, indent=1) + "\n")
-    print(render(path))
-    return path
+    """Report rows that are all there."""
+    report = Report(out, question, device, **settings)
+    report.put("", rows)
+    return report.finish()
+
+
+@contextmanager
+def watched_tail() -> Iterator[set[str]]:
+    """Yield a set to which every run of the fused tail adds its backend: what a compiled or captured step took."""
+    from senet.kernels import operator
+
+    seen: set[str] = set()
+    passes = operator._passes
+
+    def watch(backend: str) -> object:
+        seen.add(backend)
+        return passes(backend)
+
+    operator._passes = watch
+    try:
+        yield seen
+    finally:
+        operator._passes = passes
 
 
 def _command() -> str:
@@ -211,7 +263,10 @@ def _cell(value: object) -> str:
 
 
 def _plot(record: dict, path: Path) -> None:
-    import matplotlib
+    try:
+        import matplotlib
+    except ModuleNotFoundError:  # as on some borrowed machine; `render` draws it elsewhere
+        return
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
@@ -256,11 +311,12 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     options.batch = options.batch or (128 if gpu else 8)
     options.rounds = options.rounds or (30 if gpu else 5)
     options.dtype = getattr(torch, options.dtype)
+    torch.backends.cudnn.benchmark = True  # as a training run has it
     if options.threads:
         torch.set_num_threads(options.threads)
     if options.blocks:
-        from senet.kernels.blocks import TUNED, Blocks
+        from senet.kernels.tiling import TUNED, Tile
 
         for name, channels, pixels, values in json.loads(options.blocks.read_text()):
-            TUNED[(name, channels, pixels)] = Blocks(*values)
+            TUNED[(name, channels, pixels)] = Tile(*values)
     return options

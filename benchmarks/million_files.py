@@ -15,7 +15,7 @@ START = """
 import json, resource, sys, time
 from pathlib import Path
 began = time.perf_counter()
-from senet.data.folder import scan
+from senet.data.files.folder import scan
 imported = time.perf_counter()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 tree = scan(Path(sys.argv[1]))

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from senet import create_model
+from senet.kernels import Kernels
+from senet.nn import set_kernels
+
 Build = Callable[[], nn.Module]
 
 
@@ -16,6 +20,8 @@ class Contender:
     name: str
     se: bool
     build: Build
+    fused: bool = False
+    """Whether its residual tails are to run as one operator."""
 
     @property
     def label(self) -> str:
@@ -23,29 +29,32 @@ class Contender:
         return f"{self.owner} {self.name}"
 
 
-def ours(name: str, **options: object) -> Contender:
+def ours(name: str, kernels: Kernels = "auto", **options: object) -> Contender:
     """Return one of our networks."""
 
     def build() -> nn.Module:
-        from senet import create_model
+        network = create_model(name, **options)
+        set_kernels(network, kernels)
+        return network
 
-        return create_model(name, **options)
+    label = name if kernels == "auto" else f"{name} (kernels={kernels})"
+    has_tails = name.startswith(("se_res", "res", "senet"))
+    se = name.startswith("se") and not name.endswith("plain")
+    return Contender("senet", label, se, build, fused=has_tails and kernels == "auto")
 
-    return Contender("senet", name, name.startswith("se") and not name.endswith("plain"), build)
 
-
-def timm(name: str) -> Contender:
+def of_timm(name: str) -> Contender:
     """Return one of timm's networks, randomly initialised."""
 
     def build() -> nn.Module:
-        from timm import create_model
+        import timm
 
-        return create_model(name)
+        return timm.create_model(name)
 
     return Contender("timm", name, "se" in name, build)
 
 
-def torchvision(name: str) -> Contender:
+def of_torchvision(name: str) -> Contender:
     """Return one of torchvision's networks, randomly initialised."""
 
     def build() -> nn.Module:
@@ -61,19 +70,20 @@ _AS_TORCHVISION = {"stride_on": "3x3", "stem_pool": "pad"}
 GROUPS: dict[str, tuple[Contender, ...]] = {
     "resnet50, stride on 3x3": (
         ours("se_resnet50", **_AS_TORCHVISION),
+        ours("se_resnet50", "eager", **_AS_TORCHVISION),
         ours("resnet50", **_AS_TORCHVISION),
-        timm("seresnet50"),
-        torchvision("resnet50"),
+        of_timm("seresnet50"),
+        of_torchvision("resnet50"),
     ),
-    "resnet50, stride on 1x1": (ours("se_resnet50"), ours("resnet50"), timm("legacy_seresnet50")),
+    "resnet50, stride on 1x1": (ours("se_resnet50"), ours("resnet50"), of_timm("legacy_seresnet50")),
     "resnext50_32x4d": (
         ours("se_resnext50_32x4d"),
         ours("resnext50_32x4d"),
-        timm("seresnext50_32x4d"),
-        timm("legacy_seresnext50_32x4d"),
-        torchvision("resnext50_32x4d"),
+        of_timm("seresnext50_32x4d"),
+        of_timm("legacy_seresnext50_32x4d"),
+        of_torchvision("resnext50_32x4d"),
     ),
-    "senet154": (ours("senet154"), ours("senet154_plain"), timm("legacy_senet154")),
+    "senet154": (ours("senet154"), ours("senet154_plain"), of_timm("legacy_senet154")),
     "bn_inception": (ours("se_bn_inception"), ours("bn_inception")),
 }
 """Networks of one group have the same trunk and, but for SE, the same multiply-adds."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import arguments, parse, row, save
+from measure import Report, arguments, parse, row
 from networks import GROUPS, Contender
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -20,7 +20,7 @@ from senet.nn import set_kernels
 CATEGORIES = {
     "data": ("data",),
     "optimiser": ("Optimizer.step", "Optimizer.zero_grad"),
-    "tail": ("senet::residual_tail", "senet_residual_tail"),
+    "tail": ("senet::fused_tail", "senet_fused_tail"),
     "convolution": ("convolution", "Convolution"),
     "norm": ("batch_norm", "BatchNorm"),
 }
@@ -78,10 +78,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--size", type=int, default=224)
     options = parse(parser, argv)
     se, plain = GROUPS["resnet50, stride on 1x1"][:2]
-    rows = []
+    report = Report(options.out, "where", options.device, batch=options.batch, size=options.size)
     for contender, kernels in ((se, "auto"), (se, "eager"), (plain, "auto"), (plain, "eager")):
-        rows += measure(contender, kernels, options)
-    return save(options.out, "where", rows, options.device, batch=options.batch, size=options.size)
+        report.put(f"{contender.label} {kernels}", measure(contender, kernels, options))
+    return report.finish()
 
 
 if __name__ == "__main__":

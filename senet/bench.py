@@ -20,7 +20,10 @@ def scripts() -> dict[str, str]:
         UserError: if the package is installed without its checkout.
     """
     if not DIRECTORY.is_dir():
-        raise UserError("the benchmarks are in the project's repository: install it from a checkout")
+        raise UserError(
+            f"the benchmarks are scripts of the project's repository, not of the installed package ({DIRECTORY} is not "
+            "there): clone it and run senet bench there"
+        )
     found = {}
     for file in sorted(DIRECTORY.glob("*.py")):
         if file.stem not in NOT_QUESTIONS:

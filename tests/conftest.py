@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interpreting import interpret_triton
 from PIL import Image
 
-if not torch.cuda.is_available():
-    # Triton reads this when it is first imported: its kernels then run on CPU tensors.
-    os.environ.setdefault("TRITON_INTERPRET", "1")
+interpret_triton()
+# torch.compile would try a program for each instruction set, in every process that compiles: minutes.
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -48,6 +49,17 @@ def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def tree(image_tree: Path, tmp_path: Path) -> Path:
+    """A copy of the image folder, of 8 x 8 pixels, to change."""
+    root = tmp_path / "tree"
+    for file in image_tree.rglob("*.jpg"):
+        small = root / file.relative_to(image_tree)
+        small.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(file).resize((8, 8)).save(small)
+    return root
+
+
+@pytest.fixture
 def compose() -> Iterator[Callable[..., dict]]:
     """Compose a configuration as train.py and eval.py do."""
     from hydra import compose as hydra_compose
@@ -70,10 +82,10 @@ def train(compose: Callable[..., dict], tmp_path: Path) -> Callable[..., Path]:
         if resume is None:
             values = compose(f"runs_dir={tmp_path}/runs", *overrides)
             values.pop("resume")
-            directory = new_run(values, list(overrides))
+            directory, config = new_run(values, list(overrides))
         else:
-            directory = resume_run(resume, list(overrides))
-        status = run_job("train", directory, directory.config())
+            directory, config = resume_run(resume, list(overrides))
+        status = run_job("train", directory, config)
         assert status == expect, directory.record().get("error")
         return directory.path
 
@@ -89,10 +101,10 @@ def evaluate(compose: Callable[..., dict]) -> Callable[..., dict]:
     from senet.training.jobs import run_job
 
     def run(*overrides: str) -> dict:
-        directory = new_evaluation(compose(*overrides, name="eval"), list(overrides))
-        status = run_job("eval", directory, directory.config())
+        directory, config = new_evaluation(compose(*overrides, name="eval"), list(overrides))
+        status = run_job("eval", directory, config)
         assert status == 0, directory.record().get("error")
-        return json.loads((directory.path / "evaluation.json").read_text()) | {"directory": directory.path}
+        return json.loads(directory.evaluation_file.read_text()) | {"directory": directory.path}
 
     return run
 
@@ -108,7 +120,7 @@ def command() -> Callable[..., subprocess.CompletedProcess]:
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=12000,
         )
 
     return run

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from senet.cli import COMMANDS, main
+from senet.ledger import Job, Ledger, PlannedPoint
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,12 +22,38 @@ def test_help_lists_every_command_without_importing_torch():
         "try: main(['--help'])\nexcept SystemExit: pass\nprint('torch' in sys.modules)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, cwd=ROOT, check=True
     )
     assert result.stdout.endswith("False\n")
     for name, (_, text) in COMMANDS.items():
         assert f"{name}" in result.stdout
         assert text in result.stdout
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_fits_80_columns(command: str, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) > 3
+    assert [line for line in said if len(line) > 80] == []
+
+
+def test_the_status_of_a_study_fits_80_columns(tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr("senet.training.console.terminal_width", lambda: 80)
+    ledger = Ledger(tmp_path)
+    ledger.points = {label: PlannedPoint(label, []) for label in ("model=se_resnet18", "model=resnet18")}
+    for label in ledger.points:
+        run = f"20260101-000000_{label}-seed0_abcdef"
+        ledger.jobs[run] = Job(run, label, 0, [], run, "killed", "its process ended with signal 9")
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "run.json").write_text('{"status": "running"}')
+    ledger.save()
+    assert main(["study", "status", str(tmp_path)]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert sum("ended with signal 9" in line for line in said) == 2
+    assert [line for line in said if len(line) > 80 and str(tmp_path) not in line] == []
 
 
 def test_the_console_script_is_this_command():

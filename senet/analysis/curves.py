@@ -1,52 +1,46 @@
 """The training curves of one run, as a picture."""
 
-import csv
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from senet.rundir import RunDir
 
-def draw_curves(run: Path) -> Path | None:
-    """Draw ``curves.png`` from ``metrics.csv``: loss on the left, top-1 error on the right.
-
-    Returns:
-        The picture's path, or None if nothing was logged yet.
-    """
-    import matplotlib
+if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    table = run / "metrics.csv"
-    if not table.exists():
+SERIES = {"train": "training", "val": "validation", "val_ema": "average"}
+"""What metrics are prefixed with, to its name."""
+MEASURES = {"loss": "loss", "top1": "top-1 error, %"}
+"""Metrics to what their curves show."""
+
+
+def draw_curves(run: RunDir, measures: Sequence[str] = tuple(MEASURES)) -> "Figure | None":
+    """Draw the measures of ``metrics.csv`` side by side; None if nothing was logged yet."""
+    from matplotlib.ticker import MaxNLocator  # half a second
+
+    from senet.analysis.canvas import MEAN, PLAIN, SEED, blank, name_axes, name_lines
+
+    rows = run.metrics()
+    if not rows:
         return None
-    with table.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-
-    def column(name: str, scale: float = 1.0, offset: float = 0.0) -> tuple[list[float], list[float]]:
-        points = [(int(r["epoch"]) + 1, offset + scale * float(r[name])) for r in rows if r.get(name)]
-        return [float(x) for x, _ in points], [y for _, y in points]
-
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    axes: Any = figure.subplots(1, 2)
-    styles = {
-        "train": ("tab:gray", "train"),
-        "val": ("tab:blue", "validation"),
-        "val_ema": ("tab:orange", "average"),
-    }
-    for prefix, (colour, label) in styles.items():
-        for axis, (name, scale, offset) in zip(
-            axes, (("loss", 1.0, 0.0), ("top1", -1.0, 100.0)), strict=True
-        ):
-            x, y = column(f"{prefix}/{name}", scale, offset)
-            if x:
-                axis.plot(x, y, color=colour, label=label, marker="." if len(x) < 30 else None, linewidth=1.6)
-    for axis, title in zip(axes, ("loss", "top-1 error, %"), strict=True):
-        axis.set(xlabel="epoch", title=title)
-        axis.grid(alpha=0.3)
-        axis.spines[["top", "right"]].set_visible(False)
-        if axis.lines:
-            axis.legend(frameon=False)
-    axes[1].set_ylim(bottom=0)
-    figure.suptitle(run.name, fontsize=10)
-    picture = run / "curves.png"
-    figure.savefig(picture, dpi=120)
-    return picture
+    figure, axes = blank(4.5 * len(measures), 3.6, columns=len(measures))
+    first, last = int(rows[0]["epoch"]) + 1, int(rows[-1]["epoch"]) + 1
+    room = 0.04 * (last - first) or 0.5
+    for axis, measure in zip(axes, measures, strict=True):
+        for (prefix, label), colour in zip(SERIES.items(), (SEED, MEAN, PLAIN), strict=True):
+            logged = [row for row in rows if row.get(f"{prefix}/{measure}")]
+            values = [float(row[f"{prefix}/{measure}"]) for row in logged]
+            if values:
+                shown = [100 - value for value in values] if measure == "top1" else values
+                epochs = [int(row["epoch"]) + 1 for row in logged]
+                marker = "o" if len(values) < 30 else None
+                axis.plot(
+                    epochs, shown, color=colour, label=label, marker=marker, markersize=5, linewidth=1.6
+                )
+        name_axes(axis, "epoch", MEASURES[measure])
+        axis.set_xlim(first - room, last + room)
+        axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+        if measure == "top1" and axis.lines:
+            axis.set_ylim(0, 1.05 * axis.dataLim.y1 or 1)
+    name_lines(figure, axes[0])
+    return figure

@@ -1,87 +1,119 @@
 """``senet gates``: the paper's Figures 6 and 7 and a saturation table, from a checkpoint and its data."""
 
 import argparse
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
 
 import torch
-from pydantic import Field, TypeAdapter
 from torch import Tensor
 
+from senet.analysis.canvas import save_png
 from senet.analysis.gate_plots import class_means, within_class
 from senet.analysis.gate_statistics import (
     ALWAYS_ON,
+    BINS,
     DEAD,
     PAPER_CLASSES,
     ClassStatistics,
     Saturation,
     collect_gates,
+    dead_units,
     panels,
     paper_panels,
     sampled_channels,
     saturation,
 )
-from senet.data import AnyDataConfig, CifarConfig, FolderConfig, Preprocessing
+from senet.data.sets import data_config
 from senet.errors import UserError, did_you_mean
-from senet.models.checkpoint import load_checkpoint, load_network
+from senet.files import write_text
+from senet.table import Column, Table, as_csv
+from senet.weights import Checkpoint, read_checkpoint
+
+SATURATION: list[Column[Saturation]] = [
+    Column("block", lambda row: row.block, words=True),
+    Column("C", lambda row: str(row.channels)),
+    Column("mean", lambda row: f"{row.mean:.3f}"),
+    Column("class sd", lambda row: f"{row.class_sd:.4f}"),
+    Column("image sd", lambda row: f"{row.image_sd:.4f}"),
+    Column("dead", lambda row: f"{row.dead:.1%}"),
+    Column("on", lambda row: f"{row.always_on:.1%}"),
+    Column("|s-1|", lambda row: f"{row.identity:.3f}"),
+    Column("entropy", lambda row: "" if row.entropy is None else f"{row.entropy:.2f}"),
+    Column("idle", lambda row: "" if row.hidden is None else f"{row.dead_hidden}/{row.hidden}"),
+]
+NOTES = f"""\
+mean: of the gate; class sd: of the class means; image sd: over all images
+(0: a constant scale); dead, on: channels with a mean gate below {DEAD} or above
+{ALWAYS_ON}; |s-1|: root mean square over images and channels, 0 is the identity;
+entropy: of a channel's gate over images, in bits of {BINS} bins, 0 is a constant;
+idle: hidden units of the excitation that never fire (if none does, the gate is
+a constant)
+"""
+PAPER_NOTES = """\
+sampled and paper: over the four chosen classes and the channels of Figure 6,
+the paper's read off the drawing (+- 0.005)
+"""
 
 
-def saturation_text(rows: Sequence[Saturation], chosen_sd: Mapping[str, float], paper: bool) -> str:
-    """Return the saturation table as text, for SE-ResNet-50 with the paper's figures beside it."""
-    printed = paper_panels() if paper else {}
-    head = f"{'block':10}{'C':>6}{'mean':>8}{'class sd':>10}{'image sd':>10}{'dead':>8}{'on':>8}{'|s-1|':>8}"
-    lines = [head + ("  |  sampled: class sd   paper: mean  class sd" if printed else "")]
-    for row in rows:
-        line = (
-            f"{row.block:10}{row.channels:>6}{row.mean:>8.3f}{row.class_sd:>10.4f}{row.image_sd:>10.4f}"
-            f"{row.dead:>8.1%}{row.always_on:>8.1%}{row.identity:>8.3f}"
-        )
-        if row.block in printed:
-            theirs = printed[row.block]
-            line += f"  |  {chosen_sd[row.block]:>17.4f}{theirs.mean:>14.3f}{theirs.class_sd:>10.4f}"
-        lines.append(line)
-    notes = [
-        "mean: of the gate; class sd: of the class means; image sd: over all images (0: a constant scale);",
-        f"dead, on: channels with a mean gate below {DEAD} or above {ALWAYS_ON}; |s-1|: root mean square over",
-        "images and channels, 0 is the identity",
+def saturation_text(rows: Sequence[Saturation], sampled: Mapping[str, float], *, paper: bool) -> str:
+    """Return the saturation table as text.
+
+    Args:
+        rows: one per block.
+        sampled: each block's sd of the chosen classes' means over the channels of Figure 6.
+        paper: whether the paper's figures of SE-ResNet-50 stand beside it.
+    """
+    if not paper:
+        return f"{Table(SATURATION, rows).text()}\n\n{NOTES}"
+    printed = paper_panels()
+
+    def where_printed(value: Callable[[str], str]) -> Callable[[Saturation], str]:
+        return lambda row: value(row.block) if row.block in printed else ""
+
+    theirs = [
+        Column("class sd", where_printed(lambda block: f"{sampled[block]:.4f}"), group="sampled"),
+        Column("mean", where_printed(lambda block: f"{printed[block].mean:.3f}"), group="paper"),
+        Column("class sd", where_printed(lambda block: f"{printed[block].class_sd:.4f}"), group="paper"),
     ]
-    if printed:
-        notes.append(
-            "sampled and paper: over the four chosen classes and the channels of Figure 6, the paper's read off the "
-            "drawing (+- 0.005)"
-        )
-    return "\n".join([*lines, "", *notes, ""])
+    return f"{Table([*SATURATION, *theirs], rows).text()}\n\n{NOTES}{PAPER_NOTES}"
 
 
-def gates_csv(
+def channel_records(
     statistics: Mapping[str, ClassStatistics], chosen: Mapping[str, int], names: Mapping[str, str]
-) -> str:
+) -> list[dict[str, object]]:
     """Return block, class, images, channel (from 1), mean and sd: of the chosen classes and of "all"."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["block", "class", "images", "channel", "mean", "sd"])
+    records: list[dict[str, object]] = []
     for block, found in statistics.items():
-        mean, sd = found.overall()
-        parts = [(names[c], found.count[k], found.mean[k], found.sd[k]) for c, k in chosen.items()] + [
-            ("all", found.count.sum(), mean, sd)
-        ]
-        for name, images, means, sds in parts:
-            for channel, (m, s) in enumerate(zip(means.tolist(), sds.tolist(), strict=True), start=1):
-                writer.writerow([block, name, int(images), channel, f"{m:.8g}", f"{s:.8g}"])
-    return text.getvalue()
+        curves = [(names[c], found.count[k], found.mean[k], found.sd[k]) for c, k in chosen.items()]
+        for name, images, means, sds in [*curves, ("all", found.count.sum(), *found.overall())]:
+            start = {"block": block, "class": name, "images": int(images)}
+            for channel, (mean, sd) in enumerate(zip(means.tolist(), sds.tolist(), strict=True), start=1):
+                records.append({**start, "channel": channel, "mean": f"{mean:.8g}", "sd": f"{sd:.8g}"})
+    return records
 
 
-def saturation_csv(rows: Sequence[Saturation]) -> str:
-    """Return the saturation table, unrounded."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(Saturation.__dataclass_fields__), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(vars(row) for row in rows)
-    return text.getvalue()
+def write(found: Mapping[str, ClassStatistics], chosen: Mapping[str, int], out: Path, paper: bool) -> str:
+    """Write tables and pictures to ``out``; return the saturation table as text."""
+    out.mkdir(parents=True, exist_ok=True)
+    names = {name: PAPER_CLASSES.get(name, name) for name in chosen}
+    rows = [saturation(name, statistics) for name, statistics in found.items()]
+    indices = list(chosen.values())
+    sampled = {
+        name: float(s.mean[indices][:, list(sampled_channels(s.mean.shape[1]))].std(0, correction=0).mean())
+        for name, s in found.items()
+    }
+    text = saturation_text(rows, sampled, paper=paper)
+    fired = {name: statistics.fired for name, statistics in found.items() if statistics.fired is not None}
+    if fired:
+        text += f"\n{dead_units(fired, int(next(iter(found.values())).count.sum()))}\n"
+    write_text(out / "saturation.txt", text)
+    write_text(out / "saturation.csv", as_csv([vars(row) for row in rows]) + "\n")
+    write_text(out / "gates.csv", as_csv(channel_records(found, chosen, names)) + "\n")
+    shown = {name: found[name] for name in panels(found)}
+    labels = {names[name]: index for name, index in chosen.items()}
+    save_png(class_means(shown, labels), out / "figure6.png")
+    save_png(within_class(shown, dict(list(labels.items())[:2])), out / "figure7.png")
+    return text
 
 
 # Command --------------------------------------------------------------------------------------------------
@@ -110,25 +142,23 @@ def choose_classes(wanted: str | None, classes: Sequence[str]) -> dict[str, int]
     return {name: list(classes).index(name) for name in names}
 
 
-def validation_batches(record: Mapping[str, Any], root: str | None) -> Iterable[tuple[Tensor, Tensor]]:
-    """Yield the normalised validation images and labels that a checkpoint's record describes."""
+def validation_batches(checkpoint: Checkpoint, root: str | None) -> Iterable[tuple[Tensor, Tensor]]:
+    """Yield the normalised validation images and labels of a checkpoint."""
     from senet.data.module import ImageData  # seconds to import
 
-    union: Any = Annotated[AnyDataConfig, Field(discriminator="name")]
-    config: AnyDataConfig = TypeAdapter(union).validate_python(record["config"]["data"])
+    config = data_config(checkpoint.config["data"])
     if root is not None:
-        if not isinstance(config, FolderConfig | CifarConfig):
-            raise UserError(f"--root {root}: {config.name} has no folder")
-        config = replace(config, root=root)
-    preprocessing = Preprocessing(**record["preprocessing"])
-    data = ImageData(config, None, 0, preprocessing=preprocessing, classes=record["classes"])
+        config = config.moved(root, f"--root {root}")
+    preprocessing = checkpoint.preprocessing
+    data = ImageData(config, None, 0, preprocessing=preprocessing, classes=checkpoint.classes)
     for batch in data.val_dataloader():
         yield preprocessing.normalise(batch.images), batch.labels
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``senet gates``."""
-    parser.add_argument("run", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "runs", type=Path, nargs="+", metavar="RUN_DIR", help="several are compared over r, too"
+    )
     parser.add_argument(
         "--classes", metavar="A,B,C,D", help="classes to show (default: the paper's four, or four)"
     )
@@ -138,39 +168,54 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="where to write (default: RUN_DIR/gates)")
 
 
+Shown = tuple[Path, int | None, list[Saturation]]
+"""A run, its r, and what its blocks do."""
+
+
+def _mean(shown: Shown, axis: str) -> str:
+    values = [getattr(row, axis) for row in shown[2] if getattr(row, axis) is not None]
+    return f"{sum(values) / len(values):.4f}" if values else ""
+
+
+def _idle(shown: Shown) -> str:
+    return str(sum(row.dead_hidden or 0 for row in shown[2])) if shown[2][0].hidden else ""
+
+
+OVER_R: list[Column[Shown]] = [
+    Column("run", lambda shown: shown[0].name, words=True),
+    Column("r", lambda shown: str(shown[1] or "")),
+    Column("entropy", lambda shown: _mean(shown, "entropy")),
+    Column("class sd", lambda shown: _mean(shown, "class_sd")),
+    Column("image sd", lambda shown: _mean(shown, "image_sd")),
+    Column("idle", _idle),
+]
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Run ``senet gates``."""
-    checkpoint = load_checkpoint(arguments.run / "checkpoints" / f"{arguments.which}.ckpt")
-    network, used = load_network(checkpoint, arguments.weights)
-    record = checkpoint["senet"]
-    chosen = choose_classes(arguments.classes, record["classes"])
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    batches = ((x.to(device), y) for x, y in validation_batches(record, arguments.root))
-    found = collect_gates(network.to(device), batches, len(record["classes"]))
-    out = arguments.out or arguments.run / "gates"
-    text = write(found, chosen, out, paper=record["model"]["name"] == "se_resnet50")
-    print(
-        f"{record['model']['name']}, {arguments.which} checkpoint, {used} weights\n\n{text}\nwritten to {out}"
+    if arguments.out and len(arguments.runs) > 1:
+        raise UserError("--out is for the gates of one run: drop it, each run keeps its own")
+    found = sorted(
+        (_show(run, arguments) for run in arguments.runs), key=lambda shown: (shown[1] or 0, shown[0])
     )
+    if len(found) > 1:
+        print(
+            f"means over the blocks of each run, and hidden units that never fire\n{Table(OVER_R, found).text()}"
+        )
     return 0
 
 
-def write(found: Mapping[str, ClassStatistics], chosen: Mapping[str, int], out: Path, paper: bool) -> str:
-    """Write tables and pictures to ``out``; return the saturation table as text."""
-    out.mkdir(parents=True, exist_ok=True)
-    names = {name: PAPER_CLASSES.get(name, name) for name in chosen}
-    rows = [saturation(name, statistics) for name, statistics in found.items()]
-    indices = list(chosen.values())
-    sampled = {
-        name: float(s.mean[indices][:, list(sampled_channels(s.mean.shape[1]))].std(0, correction=0).mean())
-        for name, s in found.items()
-    }
-    text = saturation_text(rows, sampled, paper)
-    (out / "saturation.txt").write_text(text)
-    (out / "saturation.csv").write_text(saturation_csv(rows))
-    (out / "gates.csv").write_text(gates_csv(found, chosen, names))
-    shown = {name: found[name] for name in panels(found)}
-    labels = {names[name]: index for name, index in chosen.items()}
-    class_means(shown, labels).savefig(out / "figure6.png", dpi=140)
-    within_class(shown, dict(list(labels.items())[:2])).savefig(out / "figure7.png", dpi=140)
-    return text
+def _show(run: Path, arguments: argparse.Namespace) -> Shown:
+    """Write and print what the gates of one run do."""
+    checkpoint = read_checkpoint(run / "checkpoints" / f"{arguments.which}.ckpt")
+    network, used = checkpoint.network(arguments.weights), checkpoint.choose(arguments.weights)
+    name, classes = network.record["name"], checkpoint.classes
+    chosen = choose_classes(arguments.classes, classes)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    batches = ((x.to(device), y) for x, y in validation_batches(checkpoint, arguments.root))
+    found = collect_gates(network.to(device), batches, len(classes))
+    out = arguments.out or run / "gates"
+    config = next(iter(network.se_blocks().values())).config
+    text = write(found, chosen, out, paper=name == "se_resnet50" and config.block == "se")
+    print(f"{name}, {arguments.which} checkpoint, {used} weights\n\n{text}\nwritten to {out.resolve()}")
+    reduction = config.reduction if config.reads("reduction") else None
+    return run, reduction, [saturation(block, gates) for block, gates in found.items()]

@@ -1,19 +1,32 @@
 """What to call the points of a study: by that in which their configurations differ."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from senet.models import plain_twin
 
 BOOKKEEPING = ("seed", "name", "runs_dir", "logger")
 """Keys that do not set one point apart from another."""
-SHORT = {"se.reduction": "r"}
+SHORT = {
+    "se.reduction": "r",
+    "data.name": "data",
+    "optimizer.name": "optimizer",
+    "schedule.name": "schedule",
+}
+LONGEST = 40
+"""Characters of a label; what it leaves out stands in a table of its own."""
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a configuration that makes a point: all but seed and bookkeeping."""
     return {key: value for key, value in config.items() if key not in BOOKKEEPING}
+
+
+def as_plain(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the same network without SE, trained alike."""
+    model = config["model"]
+    return settings(config) | {"model": {**model, "name": plain_twin(str(model["name"]))}, "se": None}
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
@@ -27,26 +40,48 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def label_points(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return one label per configuration: ``plain``, ``r=8``, ``placement=pre``, ``se_resnet50``, ``lr=0.1``."""
+class Labels(NamedTuple):
+    """One label per configuration, and the settings in which they differ that no label names."""
+
+    labels: list[str]
+    others: list[str]
+
+
+def label_points(configs: Sequence[Mapping[str, Any]]) -> Labels:
+    """Name configurations by what differs: ``plain``, ``r=8``, ``placement=pre``, ``se_resnet50``, ``lr=0.1``.
+
+    A setting that follows from another, as the image size from the data set, is not in the labels.
+    """
     flat = [flatten(settings(config)) for config in configs]
-    trunks = {plain_twin(str(f.get("model.name"))) for f in flat}
+    trunks = [plain_twin(str(f.get("model.name"))) for f in flat]
     with_se = [f for f in flat if f.get("se.reduction") is not None]
     mixed = 0 < len(with_se) < len(flat)
     se_keys = _varying(with_se, lambda key: key.startswith("se."))
     others = _varying(flat, lambda key: key != "model.name" and key.split(".")[0] != "se")
-    labels = []
+    told = [key for key in others if not _follows(key, flat, trunks)]
+    words: list[list[str]] = []
     for f in flat:
-        parts = [str(f["model.name"])] if len(trunks) > 1 else []
-        if f in with_se:
-            parts += [_part(key, f[key], se_keys) for key in se_keys]
-            parts += ["SE"] if mixed and not parts else []
-        elif mixed and not parts:
-            parts.append("plain")
-        parts += [_part(key, f[key], others) for key in others if key in f]
-        labels.append(", ".join(parts) or str(f.get("model.name")))
-    # Points that differ in later digits than are shown must not become one.
-    return [label if labels.count(label) == 1 else f"{label} #{i}" for i, label in enumerate(labels)]
+        words.append([str(f["model.name"])] if len(set(trunks)) > 1 else [])
+        if mixed and not words[-1] and not (f in with_se and se_keys):
+            words[-1].append("SE" if f in with_se else "plain")
+    left = set(others) - set(told)
+    for key in [*se_keys, *told]:
+        among = se_keys if key in se_keys else told
+        parts = [
+            [_part(key, f[key], among)] if key in f and (key in told or f in with_se) else [] for f in flat
+        ]
+        longer = [[*before, *part] for before, part in zip(words, parts, strict=True)]
+        if max(len(", ".join(label)) for label in longer) > LONGEST:
+            left.add(key)  # in all labels or in none
+        else:
+            words = longer
+    labels = [", ".join(label) or str(f.get("model.name")) for label, f in zip(words, flat, strict=True)]
+    # Points that differ in what is not shown must not become one.
+    unlike = [
+        label if labels.count(label) == 1 else f"{label[: LONGEST - 4]} #{i}"
+        for i, label in enumerate(labels)
+    ]
+    return Labels(unlike, [key for key in [*se_keys, *others] if key in left])
 
 
 def _varying(flat: Sequence[Mapping[str, Any]], wanted: Any) -> list[str]:
@@ -54,17 +89,39 @@ def _varying(flat: Sequence[Mapping[str, Any]], wanted: Any) -> list[str]:
     return [key for key in keys if len({repr(f.get(key, "-")) for f in flat}) > 1]
 
 
+def _follows(key: str, flat: Sequence[Mapping[str, Any]], trunks: Sequence[str]) -> bool:
+    """Return whether the name of a key's section, such as ``data.name``, has another value and decides the key's."""
+    section = key.split(".")[0]
+    names = trunks if section == "model" else [str(f.get(f"{section}.name")) for f in flat]
+    decided = {(name, repr(f.get(key, "-"))) for name, f in zip(names, flat, strict=True)}
+    return key != f"{section}.name" and 1 < len(set(names)) == len(decided)
+
+
+def shown(value: Any) -> str:
+    """Return a setting's value for people."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:.4g}"  # what a search drew has more digits than anybody reads
+    return "none" if value is None else str(value)
+
+
 def _part(key: str, value: Any, among: Sequence[str]) -> str:
     last = key.rsplit(".", 1)[-1]
     ambiguous = sum(other.rsplit(".", 1)[-1] == last for other in among) > 1
-    name = SHORT.get(key, key if ambiguous else last)
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        value = ",".join(map(str, value))
-    if isinstance(value, float):
-        value = f"{value:.4g}"  # what a search drew has more digits than anybody reads
-    if value is None:
-        value = "all" if key == "se.stages" else "none"
-    return f"{name}={value}"
+    text = "all" if key == "se.stages" and value is None else shown(value)
+    if len(text) > LONGEST // 2:
+        text = "…" + text[-(LONGEST // 2) :]  # of a path the end says most
+    return f"{SHORT.get(key, key if ambiguous else last)}={text}"
+
+
+def trial(records: Iterable[Mapping[str, Any]]) -> str:
+    """Return what must be known of runs that were made with ``debug=``; "" of all others."""
+    typed = {str(o) for record in records for o in record.get("overrides") or ()}
+    chosen = sorted(o for o in typed if o.startswith("debug=") and o != "debug=null")
+    return (
+        f"{', '.join(chosen)}: a trial of the program, cut short; its figures mean nothing." if chosen else ""
+    )
 
 
 def order_key(label: str, config: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -75,4 +132,6 @@ def order_key(label: str, config: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def natural(text: str) -> tuple[Any, ...]:
     """Return a key that sorts numbers in words by value: r=8 before r=16."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", text))
+    return tuple(
+        (0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", text)
+    )

@@ -1,21 +1,7 @@
 """The paper's published figures as data: every table, by version and training recipe.
 
-``paper.csv`` holds errors in per cent of single centre crops. Rows of different recipes must not be compared:
-
-========== ==========================================================================================
-cited      quoted by the paper from elsewhere
-main       section 5.1: SGD, batch 1024, rate 0.6 divided by 10 every 30 of 100 epochs
-ablation   section 6 (v4): rate 0.1 divided by 10 at three plateaus, label smoothing, no SE biases
-fixed270   its footnote 2: the same on a fixed schedule of 270 epochs
-mobile     Table 3: batch 256, rate 0.1 divided by 10 at plateaus, some 400 epochs
-senet154   appendix: batch 2048, rate 1.0, label smoothing, dropout, frozen BN at the end
-cifar      section 5.1, after the recipes of the trunks' own papers
-places     Table 6: Places365-Challenge
-coco       Table 7 (v4) and Table 6 (CVPR): two different experiments, in AP per cent
-released   the authors' weights, trained longer and with more augmentation than the paper's networks
-========== ==========================================================================================
-
-Versions: v1, CVPR, v4 (arXiv's last, the journal text), repo (the authors' README), mcn (another's evaluation).
+``paper.csv`` holds errors in per cent of single centre crops. Versions: v1, CVPR, v4 (arXiv's last, the journal
+text), repo (the authors' README), mcn (another's evaluation); and the papers of SE's rivals by their names.
 """
 
 import csv
@@ -29,6 +15,26 @@ from senet.errors import UserError, did_you_mean
 from senet.models import is_se
 from senet.nn import SEConfig
 
+RECIPES = {
+    "cited": "quoted by the paper from elsewhere",
+    # Section 5.1.
+    "main": "SGD, batch 1024, lr 0.6 divided by 10 every 30 of 100 epochs",
+    # Section 6 of v4, and its footnote 2.
+    "ablation": "lr 0.1, divided by 10 on plateaus, about 300 epochs, label smoothing, no SE biases, SE-ResNet-50",
+    "fixed270": "as the ablations, on a fixed schedule of 270 epochs",
+    # Table 3.
+    "mobile": "batch 256, lr 0.1, divided by 10 on plateaus, about 400 epochs",
+    # The appendix.
+    "senet154": "batch 2048, lr 1.0, label smoothing, dropout, BN frozen at the end",
+    "cifar": "the recipes of the trunks' own papers",
+    # Table 6.
+    "places": "Places365-Challenge, from scratch",
+    # Table 7 of v4 and Table 6 of CVPR: two different experiments, in AP per cent.
+    "coco": "Faster R-CNN",
+    "rival": "the recipe of the rival block's own paper, each another",
+    "released": "the authors' released weights, trained longer and with more augmentation",
+}
+"""How networks were trained, by ``PaperFigure.recipe``; figures of different recipes must not be compared."""
 _NUMBERS = ("top1_err", "top5_err", "gmacs", "params_m", "ap50", "ap")
 
 
@@ -41,7 +47,7 @@ class PaperFigure:
         version: the version that it is taken from.
         also_in: further versions that print the same figures.
         table: its table in ``version``, e.g. "T10".
-        recipe: how the network was trained, see above.
+        recipe: how the network was trained, of ``RECIPES``.
         dataset: imagenet, cifar10, cifar100, places365 or coco.
         label: the row's name in print.
         model: our network of it; empty where there is none.
@@ -76,6 +82,11 @@ class PaperFigure:
     note: str
     printed: dict[str, str]
 
+    @property
+    def source(self) -> str:
+        """Version and table: "v4 T10"."""
+        return f"{self.version} {self.table}"
+
     def se_config(self) -> SEConfig | None:
         """Return the SE configuration that the row's network has, or ``None`` if it is plain."""
         if not is_se(self.model):
@@ -106,9 +117,13 @@ def paper_figure(key: str, version: str = "v4") -> PaperFigure:
     """Return one row, e.g. ``paper_figure("r16")``.
 
     Raises:
-        UserError: if ``version`` has no such row.
+        UserError: if neither ``version`` nor a rival's paper has such a row.
     """
-    rows = {row.key: row for row in paper_figures() if version in (row.version, *row.also_in)}
+    rows = {
+        row.key: row
+        for row in paper_figures()
+        if version in (row.version, *row.also_in) or row.recipe == "rival"
+    }
     if key not in rows:
         raise UserError(f'the paper ({version}) has no row "{key}"{did_you_mean(key, rows)}')
     return rows[key]

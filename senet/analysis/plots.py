@@ -1,127 +1,93 @@
-"""The plots of a report as SVG whose colours follow the page, and as PNG."""
+"""The plots of a report."""
 
-import io
-import re
-import textwrap
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from typing import Any
 
-import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
+from senet.analysis.canvas import INK, MEAN, PLAIN, SEED, SIZE, blank, name_axes, words
+from senet.analysis.rows import ReportRow
 from senet.analysis.statistics import t_interval
-from senet.analysis.table import Row, count
+from senet.table import with_prefix
 
-INK, GRID, SEED, MEAN, PLAIN, PANEL = "#202124", "#dadce1", "#6b7585", "#1f5fbf", "#b4552d", "#f6f7f9"
-VARIABLES = {
-    INK: "--ink",
-    GRID: "--line",
-    SEED: "--seed",
-    MEAN: "--accent",
-    PLAIN: "--plain",
-    PANEL: "--panel",
-}
-"""The colours in the pictures to the style variables that replace them in SVG."""
-
-Plot = Callable[[list[Row]], Figure | None]
+WIDE = 20
+"""Times the least cost from which costs are drawn on a logarithmic axis."""
 
 
-def _figure(rows: int = 0) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(5.0, max(3.6, 0.9 + 0.38 * rows)), layout="constrained", facecolor="none")
-    axis: Any = figure.subplots()
-    axis.set_facecolor("none")
-    axis.grid(color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
-    for side in ("left", "bottom"):
-        axis.spines[side].set_color(SEED)
-    axis.tick_params(colors=INK, labelsize=11.5, length=0)
-    return figure, axis
+def draw(rows: Sequence[ReportRow]) -> dict[str, Figure]:
+    """Return the plots that these rows allow, by title."""
+    finished = [row for row in rows if row.top1 is not None]
+    by_reduction = error_by_reduction(finished)
+    plots = {
+        "Error and reduction ratio": by_reduction,
+        "Error of every point": error_by_point(finished) if by_reduction is None else None,
+        "Error and cost": error_by_cost(finished),
+    }
+    return {title: figure for title, figure in plots.items() if figure is not None}
 
 
-def _frame(axis: Any, values: list[float], set_limits: Callable[[float, float], Any]) -> None:
-    """Let the seeds decide the frame: the interval of two seeds may be wider than everything else."""
-    low, high = min(values), max(values)
-    room = max(0.35 * (high - low), 0.02 * high, 0.05)
-    set_limits(max(0.0, low - room), high + room)
-
-
-def _draw(axis: Any, x: float, row: Row, colour: str) -> None:
-    assert row.top1 is not None
-    errors = list(row.errors.values())
-    interval = t_interval(errors)
-    if interval:
-        axis.plot([x, x], interval, color=colour, linewidth=3, alpha=0.45, solid_capstyle="round", zorder=2)
-    axis.scatter([x] * len(errors), errors, s=30, color=SEED, zorder=3, linewidths=0)
-    axis.scatter([x], [row.top1.mean], s=64, color=colour, zorder=4, linewidths=0)
-
-
-def error_by_reduction(rows: list[Row]) -> Figure | None:
+def error_by_reduction(rows: Sequence[ReportRow]) -> Figure | None:
     """Draw top-1 error over r; None unless the points have two r or more, each once."""
-    with_se = [row for row in rows if row.reduction is not None and row.top1 is not None]
-    reductions = [row.reduction for row in with_se if row.reduction is not None]
+    with_se = [(row.reduction, row) for row in rows if row.reduction is not None]
+    plain = [row for row in rows if row.reduction is None]
+    reductions = [reduction for reduction, _ in with_se]
     if len(reductions) < 2 or len(set(reductions)) != len(reductions):
         return None
-    figure, axis = _figure()
+    figure, (axis,) = blank()
     axis.set_xscale("log", base=2)
-    plain = [row for row in rows if row.reduction is None and row.top1 is not None]
     for row in plain:
-        assert row.top1 is not None
-        axis.axhline(row.top1.mean, color=PLAIN, linewidth=1.6, linestyle=(0, (5, 3)), zorder=1)
+        axis.axhline(_mean(row), color=PLAIN, linewidth=1.6, linestyle=(0, (5, 3)), zorder=1)
         axis.annotate(
-            row.label,
-            (1, row.top1.mean),
+            words(row.label, 40),
+            (1, _mean(row)),
             xycoords=("axes fraction", "data"),
             xytext=(-2, 3),
             textcoords="offset points",
             ha="right",
             color=PLAIN,
-            fontsize=11.5,
+            fontsize=SIZE,
         )
         for error in row.errors.values():
             axis.plot(
                 [0, 0.02], [error, error], color=PLAIN, linewidth=1.6, transform=axis.get_yaxis_transform()
             )
-    means = sorted((r, row.top1.mean) for r, row in zip(reductions, with_se, strict=True) if row.top1)
+    means = sorted((reduction, _mean(row)) for reduction, row in with_se)
     axis.plot(*zip(*means, strict=True), color=MEAN, linewidth=1.2, alpha=0.6, zorder=2)
-    for reduction, row in zip(reductions, with_se, strict=True):
+    for reduction, row in with_se:
         _draw(axis, reduction, row, MEAN)
     axis.set_xticks(reductions, [str(r) for r in reductions])
     axis.minorticks_off()
     axis.set_xlim(min(reductions) / 1.5, max(reductions) * 1.5)
-    axis.set_xlabel("reduction ratio r", color=INK, fontsize=11.5)
-    axis.set_ylabel("top-1 error, %", color=INK, fontsize=11.5)
-    _frame(axis, [e for row in with_se + plain for e in row.errors.values()], axis.set_ylim)
+    name_axes(axis, "reduction ratio r", "top-1 error, %")
+    _frame([*(row for _, row in with_se), *plain], axis.set_ylim)
     return figure
 
 
-def error_by_point(rows: list[Row]) -> Figure | None:
+def error_by_point(rows: Sequence[ReportRow]) -> Figure | None:
     """Draw top-1 error of every point, one line each, seeds as dots."""
-    shown = [row for row in rows if row.top1 is not None]
-    if not shown:
+    if not rows:
         return None
-    figure, axis = _figure(len(shown))
-    for y, row in enumerate(shown):
-        assert row.top1 is not None
-        errors, colour = list(row.errors.values()), PLAIN if row.baseline is None else MEAN
-        interval = t_interval(errors)
-        if interval:
-            axis.plot(
-                interval, [y, y], color=colour, linewidth=3, alpha=0.45, solid_capstyle="round", zorder=2
-            )
-        axis.scatter(errors, [y] * len(errors), s=30, color=SEED, zorder=3, linewidths=0)
-        axis.scatter([row.top1.mean], [y], s=64, color=colour, zorder=4, linewidths=0)
-    axis.set_yticks(range(len(shown)), [textwrap.shorten(row.label, 40, placeholder=" …") for row in shown])
-    axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set_xlabel("top-1 error, %", color=INK, fontsize=11.5)
-    _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_xlim)
+    labels = [words(row.label) for row in rows]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure, (axis,) = blank(height=max(3.6, 0.9 + 0.16 * len(rows) + 0.22 * lines))
+    for y, row in enumerate(rows):
+        _draw(axis, y, row, _colour(row), sideways=True)
+    axis.set_yticks(range(len(rows)), labels)
+    axis.set_ylim(len(rows) - 0.4, -0.6)
+    name_axes(axis, "top-1 error, %")
+    axis.locator_params(axis="x", nbins=6)
+    _frame(rows, axis.set_xlim)
     return figure
 
 
-def error_by_cost(rows: list[Row]) -> Figure | None:
-    """Draw top-1 error over what varies more, multiply-adds or parameters; None if neither does."""
-    shown = [row for row in rows if row.top1 is not None and row.macs and row.parameters]
+def error_by_cost(rows: Sequence[ReportRow]) -> Figure | None:
+    """Draw top-1 error over what varies more, multiply-adds or parameters; None if neither does.
+
+    Names stand where there is room; the best point has one.
+    """
+    shown = [row for row in rows if row.macs and row.parameters]
     costs = {
         "multiply-adds (MACs)": [float(row.macs or 0) for row in shown],
         "parameters": [float(row.parameters or 0) for row in shown],
@@ -129,74 +95,99 @@ def error_by_cost(rows: list[Row]) -> Figure | None:
     name, values = max(costs.items(), key=lambda item: max(item[1], default=1) / min(item[1], default=1))
     if len(set(values)) < 2:
         return None
-    figure, axis = _figure()
-    spread = max(values) - min(values)
-    for x, row in zip(values, shown, strict=True):
-        _draw(axis, x, row, PLAIN if row.baseline is None else MEAN)
-    for x, row in zip(values, shown, strict=True):
-        _name(axis, x, row, [(v, r) for v, r in zip(values, shown, strict=True) if r is not row], spread)
-    axis.set_xlim(min(values) - 0.12 * spread, max(values) + 0.12 * spread)
-    axis.locator_params(axis="x", nbins=5)
-    axis.xaxis.set_major_formatter(lambda value, _: count(round(value)))
-    axis.set_xlabel(name, color=INK, fontsize=11.5)
-    axis.set_ylabel("top-1 error, %", color=INK, fontsize=11.5)
-    _frame(axis, [e for row in shown for e in row.errors.values()], axis.set_ylim)
+    figure, (axis,) = blank()
+    placed = list(zip(values, shown, strict=True))
+    for x, row in placed:
+        _draw(axis, x, row, _colour(row))
+    if max(values) > WIDE * min(values):
+        axis.set_xscale("log")
+        axis.set_xlim(min(values) / 1.5, max(values) * 1.5)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 3) if max(values) < 1000 * min(values) else (1,)))
+        axis.minorticks_off()
+    else:
+        spread = max(values) - min(values)
+        axis.set_xlim(min(values) - 0.12 * spread, max(values) + 0.12 * spread)
+        axis.locator_params(axis="x", nbins=5)
+    axis.xaxis.set_major_formatter(lambda value, _: with_prefix(round(value)))
+    name_axes(axis, name, "top-1 error, %")
+    _frame(shown, axis.set_ylim)
+    _name(figure, axis, sorted(placed, key=lambda point: _mean(point[1])))
     return figure
 
 
-def _name(axis: Any, x: float, row: Row, others: list[tuple[float, Row]], spread: float) -> None:
-    """Write a point's label beside it: to the inside at the right end, below where another stands just above."""
+def _mean(row: ReportRow) -> float:
     assert row.top1 is not None
-    y, (low, high) = row.top1.mean, axis.dataLim.intervaly
-    near = 0.09 * (high - low)
-    below = any(abs(v - x) < 0.3 * spread and 0 <= r.top1.mean - y < near for v, r in others if r.top1)
-    right = x > axis.dataLim.x0 + 0.75 * spread
-    axis.annotate(
-        row.label,
-        (x, y),
-        xytext=(-8 if right else 8, -5 if below else 5),
+    return row.top1.mean
+
+
+def _colour(row: ReportRow) -> str:
+    return PLAIN if row.baseline is None else MEAN
+
+
+def _frame(rows: Iterable[ReportRow], set_limits: Callable[[float, float], Any]) -> None:
+    """Show all seeds, and intervals up to the seeds' range beyond: that of two seeds may be wider than all else."""
+    rows = list(rows)
+    errors = [error for row in rows for error in row.errors.values()]
+    ends = [end for row in rows for end in t_interval(list(row.errors.values())) or ()]
+    low, high = min(errors), max(errors)
+    spread = high - low
+    low, high = max(min(errors + ends), low - spread), min(max(errors + ends), high + spread)
+    room = max(0.1 * (high - low), 0.02 * high, 0.05)
+    set_limits(max(0.0, low - room), high + room)
+
+
+def _draw(axis: Any, place: float, row: ReportRow, colour: str, *, sideways: bool = False) -> None:
+    """Draw a point's interval, seeds and mean, upright over ``place`` or sideways at that height."""
+
+    def at(errors: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+        places = [place] * len(errors)
+        return (errors, places) if sideways else (places, errors)
+
+    errors = list(row.errors.values())
+    interval = t_interval(errors)
+    if interval:
+        axis.plot(*at(interval), color=colour, linewidth=3, alpha=0.45, solid_capstyle="round", zorder=2)
+    axis.scatter(*at(errors), s=30, color=SEED, zorder=3, linewidths=0)
+    axis.scatter(*at([_mean(row)]), s=64, color=colour, zorder=4, linewidths=0)
+
+
+def _name(figure: Figure, axis: Any, placed: Sequence[tuple[float, ReportRow]]) -> None:
+    """Write labels beside their points where they cover no point and no label; the first may cover some."""
+    figure.draw_without_rendering()  # until then nobody knows where anything is
+    frame = axis.get_window_extent()
+    points = [(x, error) for x, row in placed for error in (_mean(row), *row.errors.values())]
+    dots = axis.transData.transform(points)
+    taken: list[Any] = []
+    for x, row in placed:
+        sides = [_beside(axis, x, row, *offset) for offset in product((8, -8), (5, -5))]
+        boxes = [text.get_window_extent() for text in sides]
+        covered = [
+            box.padded(3).count_contains(dots) + box.count_overlaps(taken) + 99 * (not _within(box, frame))
+            for box in boxes
+        ]
+        best = covered.index(min(covered))
+        keep = min(covered) == 0 or (min(covered) < 99 and row is placed[0][1])
+        for side, text in enumerate(sides):
+            if keep and side == best:
+                taken.append(boxes[side])
+            else:
+                text.remove()
+
+
+def _within(box: Any, frame: Any) -> bool:
+    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
+
+
+def _beside(axis: Any, x: float, row: ReportRow, right: int, above: int) -> Any:
+    """Write a point's label so many points to the right and above it."""
+    return axis.annotate(
+        words(row.label),
+        (x, _mean(row)),
+        xytext=(right, above),
         textcoords="offset points",
-        ha="right" if right else "left",
-        va="top" if below else "bottom",
-        fontsize=11.5,
+        ha="left" if right > 0 else "right",
+        va="bottom" if above > 0 else "top",
+        fontsize=SIZE,
         color=INK,
-        bbox={"facecolor": PANEL, "edgecolor": "none", "alpha": 0.85, "pad": 0.6},
         zorder=5,
     )
-
-
-def draw(rows: list[Row]) -> dict[str, Figure]:
-    """Return the plots that these rows allow, by title."""
-    plots: dict[str, Plot] = {
-        "Error and reduction ratio": error_by_reduction,
-        "Error of every point": error_by_point,
-        "Error and cost": error_by_cost,
-    }
-    drawn = {title: plot(rows) for title, plot in plots.items()}
-    if drawn["Error and reduction ratio"] is not None:
-        del drawn["Error of every point"]
-    return {title: figure for title, figure in drawn.items() if figure is not None}
-
-
-def as_svg(figure: Figure, name: str) -> str:
-    """Return an ``<svg>`` element: text as text, colours by the page's variables, ids that only it has."""
-    file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(
-            file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    svg = file.getvalue()
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for colour, variable in VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", svg)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{name}"', 1)
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """Write a picture with a white ground, for slides and papers."""
-    figure.savefig(path, dpi=160, facecolor="white")

@@ -1,58 +1,62 @@
 """Run directories in: each read as it lies, grouped into the points of a study, none passed over silently."""
 
-import csv
 import glob
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-from omegaconf import OmegaConf
-
-from senet.analysis.labels import label_points, order_key, settings
+from senet.analysis.labels import as_plain, label_points, order_key, settings
 from senet.errors import UserError, did_you_mean
+from senet.ledger import Job, Ledger
 from senet.models import plain_twin
+from senet.rundir import PREFIX, Predictions, RunDir, Which
 
-At = Literal["last", "best"]
-PREFIX = {"raw": "val", "ema": "val_ema"}
-"""What a summary calls the figures of raw and averaged weights: ``val/top1``, ``val_ema/top1``."""
-
-
-class Predictions(NamedTuple):
-    """Which images a network got right: sorted ids and their labels (N,), and right (N,) as bool."""
-
-    ids: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.str_]
-    right: npt.NDArray[np.bool_]
+At = Which
+"""The epoch whose figures count: the last one, or the best one by top-1."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Run:
     """One run directory.
 
     Attributes:
-        path: the directory.
+        directory: where its files are.
         config: the resolved configuration; empty if it cannot be read.
         record: ``run.json``.
         summary: ``summary.json`` of a finished run, else empty.
         problem: why the run has no figures, or None.
     """
 
-    path: Path
-    config: Mapping[str, Any]
-    record: Mapping[str, Any]
-    summary: Mapping[str, Any]
-    problem: str | None
+    directory: RunDir
+    config: Mapping[str, Any] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    problem: str | None = None
+    _predictions: dict[At, Predictions | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """The directory itself."""
+        return self.directory.path
 
     @property
     def seed(self) -> int:
         """The run's seed."""
         return int(self.record.get("seed", self.config.get("seed", 0)))
+
+    def images(self, at: At) -> str:
+        """Return what identifies the validation images: their number, names and labels, as far as they are kept."""
+        table, count = self.predictions(at), self.summary["data"]["val_images"]
+        if table is None:
+            return f"{count}"
+        digest = hashlib.blake2b(digest_size=8)
+        for name, label in zip(table.images, table.labels, strict=True):
+            digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
+        return f"{count} {digest.hexdigest()}"
 
     @property
     def weights(self) -> str:
@@ -63,21 +67,14 @@ class Run:
         """Return the top-k error in percent, of the last epoch or of the best one by top-1."""
         return 100 - float(self.summary[at][f"{PREFIX[self.weights]}/top{k}"])
 
-    @cached_property
-    def _tables(self) -> dict[At, Predictions]:
-        return {}
-
     def predictions(self, at: At) -> Predictions | None:
         """Return what was predicted for every validation image, or None if the file is missing."""
-        path = self.path / "predictions" / f"{at}_{self.weights}.csv"
-        if at not in self._tables:
-            if not path.is_file():
-                return None
-            self._tables[at] = _read_predictions(path)
-        return self._tables[at]
+        if at not in self._predictions:
+            self._predictions[at] = self.directory.predictions(at, self.weights)
+        return self._predictions[at]
 
 
-@dataclass
+@dataclass(eq=False)
 class Point:
     """Runs that differ in nothing but the seed.
 
@@ -87,6 +84,7 @@ class Point:
         runs: the finished runs by seed.
         baseline: label of the point it is compared with, or None.
         paper: key of the published figure, or None.
+        images: what its validation images are called; points with other images are not compared with it.
     """
 
     label: str
@@ -94,6 +92,7 @@ class Point:
     runs: dict[int, Run] = field(default_factory=dict)
     baseline: str | None = None
     paper: str | None = None
+    images: str = ""
 
     @property
     def reduction(self) -> int | None:
@@ -114,11 +113,21 @@ class Gap(NamedTuple):
 
 @dataclass
 class Study:
-    """Points in the order of a table, and what is missing."""
+    """Points in the order of a table, and what is missing.
+
+    Attributes:
+        name: of the study.
+        points: those on the same validation images stand together.
+        gaps: missing and failed runs.
+        others: keys of the settings in which points differ that no label names.
+        inferred: whether nobody named a baseline and the points' own were found.
+    """
 
     name: str
     points: list[Point]
     gaps: list[Gap]
+    others: list[str] = field(default_factory=list)
+    inferred: bool = False
 
     def point(self, label: str | None) -> Point | None:
         """Return the point of that label."""
@@ -129,38 +138,39 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
     """Read every run directory at or below ``paths`` (directories or globs).
 
     A directory with ``study.json`` gives labels, order, baseline and the paper's keys; otherwise points are
-    what the configurations say, and the baseline is the plain twin, or else the first point.
+    what the configurations say. Where no baseline is named it is the plain twin, or else the first point; the
+    trials of a search, which differ in everything, are not compared.
 
     Raises:
         UserError: if nothing is found, or ``baseline`` is no point.
     """
     directories = find_runs(paths)
-    plan = _plan(paths)
-    if not directories and plan is None:
+    only = Path(paths[0]).resolve() if len(paths) == 1 and Path(paths[0]).is_dir() else None
+    ledger = Ledger.open(only) if only is not None and Ledger.lies_in(only) else None
+    planned = ledger is not None and bool(ledger.points)  # a search that has drawn nothing has no points
+    if not directories and not planned:
         raise UserError(f"there is no run directory in {', '.join(map(str, paths))}")
     runs = [read_run(directory, at) for directory in directories]
-    study = _planned(plan, runs) if plan is not None else _inferred(runs, _name(paths))
+    study = (
+        _planned(ledger, runs) if ledger and planned else _inferred(runs, only.name if only else "runs", at)
+    )
+    _name_images(study, at)
     if baseline is not None:
-        labels = [point.label for point in study.points]
-        if baseline not in labels:
-            raise UserError(f'there is no point "{baseline}"{did_you_mean(baseline, labels)}')
-        for point in study.points:
-            point.baseline = None if point.label == baseline else baseline
+        _compare_with(study.points, baseline)
+    elif not any(point.baseline for point in study.points) and not (ledger and ledger.head.get("search")):
+        _infer_baselines(study.points)
+        study.inferred = any(point.baseline for point in study.points)
     return study
 
 
-def _name(paths: Sequence[str | Path]) -> str:
-    """Return the name of the one directory given, else "runs"."""
-    only = Path(paths[0]).resolve() if len(paths) == 1 else None
-    return only.name if only is not None and only.is_dir() else "runs"
+# Directories ----------------------------------------------------------------------------------------------
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     """Return the training run directories at or below ``paths``, each once, oldest name first."""
     found: dict[Path, Path] = {}
     for given in paths:
-        matches = [Path(p) for p in sorted(glob.glob(str(given)))] or [Path(given)]
-        for path in matches:
+        for path in [Path(match) for match in sorted(glob.glob(str(given)))] or [Path(given)]:
             if not path.is_dir():
                 raise UserError(f"{path}: there is no such directory")
             for run in _walk(path):
@@ -168,46 +178,39 @@ def find_runs(paths: Iterable[str | Path]) -> list[Path]:
     return sorted(found.values(), key=lambda run: run.name)
 
 
-def _walk(path: Path) -> list[Path]:
-    if (path / "run.json").is_file() and (path / "config.yaml").is_file():
-        return [path]
-    runs: list[Path] = []
+def _walk(path: Path) -> Iterator[Path]:
+    """Find runs, but none that lies in another or behind a link, as ``latest`` does."""
     for folder, children, _ in os.walk(path):
-        here = [Path(folder) / child for child in children if (Path(folder) / child / "run.json").is_file()]
-        runs += [run for run in here if not run.is_symlink()]
-        children[:] = [child for child in children if Path(folder) / child not in here]
-    return runs
+        if RunDir(Path(folder)).record_file.is_file():
+            children.clear()
+            yield Path(folder)
 
 
 def read_run(path: Path, at: At = "last") -> Run:
     """Read one run directory; a broken or unfinished one gets a ``problem``."""
-    record: dict[str, Any] = {}
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
+    run = Run(RunDir(path))
     try:
-        record = json.loads((path / "run.json").read_text())
-        loaded = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-        config = {str(key): value for key, value in loaded.items()} if isinstance(loaded, dict) else {}
-        problem = _problem(path, record)
-        if problem is None:
-            summary = json.loads((path / "summary.json").read_text())
-    except (OSError, ValueError) as error:
-        problem = f"cannot be read: {type(error).__name__}"
-    run = Run(path, config, record, summary, problem)
-    if problem is None:
-        problem = _contradiction(run, at)
-    return Run(path, config, record, summary, problem)
+        run.record = dict(run.directory.record())
+        run.config = run.directory.config()
+        run.problem = _unfinished(run)
+        if run.problem is None:
+            run.summary = run.directory.summary()
+    except Exception as error:  # whatever is wrong with one directory, the others are still counted
+        run.problem = f"cannot be read: {type(error).__name__}"
+    if run.problem is None:
+        run.problem = _contradiction(run, at)
+    return run
 
 
-def _problem(path: Path, record: Mapping[str, Any]) -> str | None:
-    status = record.get("status", "unknown")
+def _unfinished(run: Run) -> str | None:
+    status = run.record.get("status", "unknown")
     if status == "failed":
-        return f"failed: {record.get('error') or 'no reason recorded'}"
+        return f"failed: {run.record.get('error') or 'no reason recorded'}"
     if status in ("running", "starting"):
         return "unfinished: still running, or killed"
     if status != "finished":
         return str(status)
-    return None if (path / "summary.json").is_file() else "finished without summary.json"
+    return None if run.directory.summary_file.is_file() else "finished without summary.json"
 
 
 def _contradiction(run: Run, at: At) -> str | None:
@@ -223,40 +226,88 @@ def _contradiction(run: Run, at: At) -> str | None:
     return None
 
 
-def _read_predictions(path: Path) -> Predictions:
-    with path.open(newline="") as file:
-        rows = sorted((int(row["id"]), row["label"], row["correct"] == "1") for row in csv.DictReader(file))
-    if not rows:
-        raise ValueError(f"{path.name} is empty")
-    ids, labels, right = zip(*rows, strict=True)
-    return Predictions(np.array(ids, np.int64), np.array(labels), np.array(right, np.bool_))
-
-
 # Points ---------------------------------------------------------------------------------------------------
 
 
-def _inferred(runs: Sequence[Run], name: str) -> Study:
+def _inferred(runs: Sequence[Run], name: str, at: At) -> Study:
     """Group runs by configuration; label each group by what differs."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps(settings(run.config), sort_keys=True, default=str) if run.config else str(run.path)
-        groups.setdefault(key, []).append(run)
-    known = [group for group in groups.values() if group[0].config]
-    configs = [group[0].config for group in known]
-    labels = label_points(configs)
-    points, gaps = [], []
-    for label, config, group in zip(labels, configs, known, strict=True):
-        point = Point(label, config)
-        gaps += _fill(point, group)
-        points.append(point)
+        if run.config:
+            key = json.dumps(settings(run.config), sort_keys=True, default=str)
+            groups.setdefault(key, []).append(run)
+    parted = [part for group in groups.values() for part in _by_images(group, at)]
+    configs = [part[0].config for part in parted]
+    labels, others = label_points(configs)
+    points = [Point(label, config) for label, config in zip(labels, configs, strict=True)]
+    gaps = [gap for point, part in zip(points, parted, strict=True) for gap in _fill(point, part)]
     gaps += [
-        Gap(group[0].path.name, group[0].seed, group[0].path, group[0].problem or "has no configuration")
-        for group in groups.values()
-        if not group[0].config
+        Gap(run.path.name, run.seed, run.path, run.problem or "has no configuration")
+        for run in runs
+        if not run.config
     ]
     points.sort(key=lambda point: order_key(point.label, point.config))
-    _infer_baselines(points)
-    return Study(name, points, gaps)
+    return Study(name, points, gaps, others)
+
+
+def _by_images(runs: Sequence[Run], at: At) -> list[list[Run]]:
+    """Part runs of one configuration whose data changed between them; the unfinished go with the last."""
+    parts: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.problem is None:
+            parts.setdefault(run.images(at), []).append(run)
+    last = list(parts.values())[-1] if parts else parts.setdefault("", [])
+    last += [run for run in runs if run.problem is not None]
+    return list(parts.values())
+
+
+def _name_images(study: Study, at: At) -> None:
+    """Give each point its validation images' name, and let those with the same stand together."""
+    names: dict[str, str] = {}
+    for point in study.points:
+        if not point.runs:
+            continue
+        run = list(point.runs.values())[-1]
+        if (found := run.images(at)) not in names:
+            name = f"{run.config['data']['name']}, {int(run.summary['data']['val_images']):,} images"
+            alike = sum(other.startswith(name) for other in names.values())
+            names[found] = f"{name} #{alike + 1}" if alike else name
+        point.images = names[found]
+    for point in study.points:
+        # Without a finished run nobody knows: those of the same data, or else the first.
+        data = point.config.get("data", {}).get("name", "")
+        same = [p.images for p in study.points if p.images and p.config["data"]["name"] == data]
+        point.images = point.images or next(iter([*same, *names.values()]), "")
+    order = list(names.values())
+    study.points.sort(key=lambda point: order.index(point.images) if point.images else 0)
+
+
+def _planned(ledger: Ledger, runs: Sequence[Run]) -> Study:
+    """Give every run to the point whose job it is; jobs without a finished run become gaps."""
+    points, gaps = [], []
+    for row in ledger.points.values():
+        jobs = {job.run: job for job in ledger.jobs.values() if job.label == row.label}
+        mine = {run.path.name: run for run in runs if run.path.name in jobs}
+        for name, run in mine.items():
+            run.problem = _reason(run, jobs[name])
+        config = next((run.config for run in mine.values() if run.config), {})
+        baseline = row.baseline or ledger.head.get("baseline")
+        point = Point(row.label, config, {}, None if baseline == row.label else baseline, row.paper)
+        gaps += _fill(point, list(mine.values()))
+        gaps += [Gap(row.label, jobs[n].seed, None, "was not run") for n in jobs if n not in mine]
+        points.append(point)
+    known = {job.run for job in ledger.jobs.values()}
+    gaps += [
+        Gap(run.path.name, run.seed, run.path, "belongs to no point of study.json")
+        for run in runs
+        if run.path.name not in known
+    ]
+    return Study(str(ledger.head.get("name", "study")), points, gaps)
+
+
+def _reason(run: Run, job: Job) -> str | None:
+    """Return an unfinished run's problem in the words of the ledger, which knows of kills that no run records."""
+    return f"{job.status}: {job.reason}" if run.problem is not None and job.reason else run.problem
 
 
 def _fill(point: Point, runs: Sequence[Run]) -> list[Gap]:
@@ -267,79 +318,35 @@ def _fill(point: Point, runs: Sequence[Run]) -> list[Gap]:
         finished = [run for run in attempts if run.problem is None]
         if finished:
             *older, point.runs[seed] = finished
-            gaps += [
-                Gap(point.label, seed, run.path, "a newer run of this seed is used", False) for run in older
-            ]
+            gaps += [Gap(point.label, seed, r.path, "a newer run of this seed is used", False) for r in older]
         else:
             gaps.append(Gap(point.label, seed, attempts[-1].path, attempts[-1].problem or ""))
     return gaps
 
 
-def _infer_baselines(points: Sequence[Point]) -> None:
+def _compare_with(points: Sequence[Point], baseline: str) -> None:
+    labels = [point.label for point in points]
+    if baseline not in labels:
+        raise UserError(f'there is no point "{baseline}"{did_you_mean(baseline, labels)}')
     for point in points:
-        if point.config.get("se") is None and any(p.config.get("se") for p in points):
+        point.baseline = None if point.label == baseline else baseline
+
+
+def _infer_baselines(points: Sequence[Point]) -> None:
+    """Compare an SE network with its plain twin, trained alike, or where there is none with the first point."""
+    known = [point for point in points if point.config]
+    for point in known:
+        same = [p for p in known if p.images == point.images]
+        alike = [p for p in same if _trunk(p) == _trunk(point)]
+        plain = [p for p in alike if p.config.get("se") is None]
+        twins = [p for p in plain if as_plain(p.config) == as_plain(point.config)] or plain
+        if point in plain:
             continue
-        trunk = _trunk(point)
-        plain = [p for p in points if p.config.get("se") is None and _trunk(p) == trunk and p is not point]
-        if len(plain) == 1 and point.config.get("se"):
-            point.baseline = plain[0].label
-        elif not plain and point is not points[0] and trunk == _trunk(points[0]):
-            point.baseline = points[0].label
+        if len(twins) == 1:
+            point.baseline = twins[0].label
+        elif not plain and point is not alike[0] and alike[0] is same[0]:
+            point.baseline = alike[0].label
 
 
 def _trunk(point: Point) -> str:
     return plain_twin(str(point.config["model"]["name"]))
-
-
-# study.json -----------------------------------------------------------------------------------------------
-
-
-def _plan(paths: Sequence[str | Path]) -> dict[str, Any] | None:
-    if len(paths) != 1 or not (Path(paths[0]) / "study.json").is_file():
-        return None
-    path = Path(paths[0]) / "study.json"
-    try:
-        plan = dict(json.loads(path.read_text()))
-        labels = [point["label"] for point in plan["points"]]
-        jobs = [(job["run"], job["label"], job["seed"]) for job in plan["jobs"].values()]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__} {error})") from error
-    if not labels:
-        return None  # a search has no points beforehand
-    if not {label for _, label, _ in jobs} <= set(labels):
-        raise UserError(f"{path} has a job of no point")
-    if len(set(labels)) != len(labels):
-        raise UserError(f"{path} has two points of one label")
-    return plan
-
-
-def _planned(plan: Mapping[str, Any], runs: Sequence[Run]) -> Study:
-    """Give every run to the point whose job it is; jobs without a finished run become gaps."""
-    jobs = {job["run"]: job for job in plan["jobs"].values()}
-    points, gaps = [], []
-    for entry in plan["points"]:
-        label = entry["label"]
-        baseline = entry.get("baseline") or plan.get("baseline")
-        mine = {run.path.name: run for run in runs if jobs.get(run.path.name, {}).get("label") == label}
-        point = Point(label, baseline=None if baseline == label else baseline, paper=entry.get("paper"))
-        point.config = next((run.config for run in mine.values() if run.config), {})
-        gaps += _fill(point, [_with_reason(run, jobs[name]) for name, run in mine.items()])
-        gaps += [
-            Gap(label, job["seed"], None, "was not run")
-            for name, job in jobs.items()
-            if job["label"] == label and name not in mine
-        ]
-        points.append(point)
-    gaps += [
-        Gap(run.path.name, run.seed, run.path, "belongs to no point of study.json")
-        for run in runs
-        if run.path.name not in jobs
-    ]
-    return Study(str(plan.get("name", "study")), points, gaps)
-
-
-def _with_reason(run: Run, job: Mapping[str, Any]) -> Run:
-    """Return an unfinished run with the ledger's reason, which knows of kills that the run could not record."""
-    if run.problem is None or not job.get("reason"):
-        return run
-    return replace(run, problem=f"{job['status']}: {job['reason']}")

@@ -1,8 +1,9 @@
 """The whole zoo beside the paper's figures: parameters and multiply-adds, ours, printed, and the difference."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import torch
 
@@ -10,6 +11,7 @@ from senet.analysis.paper import PaperFigure, paper_figures
 from senet.errors import UserError, did_you_mean
 from senet.models import Cost, complexity, create_model, is_se, model_names
 from senet.nn import SEConfig
+from senet.table import Column
 
 MORE = "the paper counts a little more and does not say what (0.1 to 0.3 %)"
 TRUNCATED = "the paper's size looks truncated; its multiply-adds are the ShuffleNet authors' rounded ones"
@@ -63,92 +65,141 @@ class ZooRow:
         digits = len(self.paper_gmacs.partition(".")[2])
         return not self.paper_gmacs or f"{self.cost.paper_macs / 1e9:.{digits}f}" == self.paper_gmacs
 
-    def values(self) -> dict[str, str | int | float | None]:
+    @property
+    def params_difference(self) -> float | None:
+        """Ours minus print, in millions."""
+        return (
+            round(self.cost.parameters / 1e6 - float(self.paper_params_m), 3) if self.paper_params_m else None
+        )
+
+    @property
+    def gmacs_difference(self) -> float | None:
+        """Ours, in the paper's convention, minus print, in G."""
+        return round(self.cost.paper_macs / 1e9 - float(self.paper_gmacs), 4) if self.paper_gmacs else None
+
+    def record(self) -> dict[str, str | int | float | None]:
         """Return what the formats for programs hold: exact counts, printed figures, differences."""
-        params = float(self.paper_params_m) if self.paper_params_m else None
-        gmacs = float(self.paper_gmacs) if self.paper_gmacs else None
         cost = self.cost
         return {
             "model": self.name,
             "size": self.size,
             "parameters": cost.parameters,
-            "paper_params_m": params,
-            "params_difference_m": None if params is None else round(cost.parameters / 1e6 - params, 3),
+            "paper_params_m": float(self.paper_params_m) if self.paper_params_m else None,
+            "params_difference_m": self.params_difference,
             "macs": cost.macs,
             "flops": cost.flops,
             "macs_as_paper": cost.paper_macs,
-            "paper_gmacs": gmacs,
-            "gmacs_difference": None if gmacs is None else round(cost.paper_macs / 1e9 - gmacs, 4),
+            "paper_gmacs": float(self.paper_gmacs) if self.paper_gmacs else None,
+            "gmacs_difference": self.gmacs_difference,
             "activations": cost.activations,
             "se_parameters": cost.se_parameters,
             "se_macs": cost.se_macs,
             "note": self.note,
         }
 
-    def cells(self) -> dict[str, str]:
-        """Return what people read: M, G, differences with sign."""
-        cost, values = self.cost, self.values()
 
-        def signed(key: str, digits: int) -> str:
-            value = values[key]
-            return f"{value:+.{digits}f}" if isinstance(value, float) else ""
-
-        return {
-            "model": self.name,
-            "px": str(self.size),
-            "params M": f"{cost.parameters / 1e6:.3f}",
-            "paper": self.paper_params_m,
-            "diff": signed("params_difference_m", 3),
-            "GMACs": f"{cost.macs / 1e9:.3f}",
-            "as paper": f"{cost.paper_macs / 1e9:.3f}",
-            "paper ": self.paper_gmacs,
-            "diff ": signed("gmacs_difference", 3),
-            "GFLOPs": f"{cost.flops / 1e9:.3f}",
-            "act. M": f"{cost.activations / 1e6:.2f}",
-            "SE %": f"{100 * cost.se_parameters / cost.parameters:.1f}" if cost.se_parameters else "",
-        }
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{value:+.3f}"
 
 
-def part_cells(parts: dict[str, Cost]) -> list[dict[str, str]]:
-    """Return a network's cost by part, for people."""
-    return [
-        {
-            "part": f"stage {part}" if part.isdigit() else part,
-            "params": f"{cost.parameters:,}",
-            "MACs": f"{cost.macs:,}",
-            "activations": f"{cost.activations:,}",
-            "SE params": f"{cost.se_parameters:,}",
-            "SE MACs": f"{cost.se_macs:,}",
-        }
-        for part, cost in parts.items()
-        if cost != Cost()
-    ]
+def _se_share(cost: Cost) -> str:
+    return f"{100 * cost.se_parameters / cost.parameters:.1f}" if cost.se_parameters else ""
 
 
-def count(name: str, se: SEConfig | None = None) -> tuple[int, dict[str, Cost]]:
-    """Return the image size of the network ``name``, and its cost by part."""
-    with torch.device("meta"):
-        network = create_model(name, se=se)
-    return network.input_size, complexity(network)
+ZOO_COLUMNS: list[Column[ZooRow]] = [
+    Column("model", lambda row: row.name, words=True),
+    Column("px", lambda row: str(row.size)),
+    Column("params M", lambda row: f"{row.cost.parameters / 1e6:.3f}"),
+    Column("paper", lambda row: row.paper_params_m),
+    Column("diff", lambda row: _signed(row.params_difference)),
+    Column("GMACs", lambda row: f"{row.cost.macs / 1e9:.3f}"),
+    Column("as paper", lambda row: f"{row.cost.paper_macs / 1e9:.3f}"),
+    Column("paper", lambda row: row.paper_gmacs),
+    Column("diff", lambda row: _signed(row.gmacs_difference)),
+    Column("GFLOPs", lambda row: f"{row.cost.flops / 1e9:.3f}"),
+    Column("act. M", lambda row: f"{row.cost.activations / 1e6:.2f}"),
+    Column("SE %", lambda row: _se_share(row.cost)),
+]
+PART_COLUMNS: list[Column[tuple[str, Cost]]] = [
+    Column("part", lambda part: f"stage {part[0]}" if part[0].isdigit() else part[0], words=True),
+    Column("params", lambda part: f"{part[1].parameters:,}"),
+    Column("MACs", lambda part: f"{part[1].macs:,}"),
+    Column("activations", lambda part: f"{part[1].activations:,}"),
+    Column("SE params", lambda part: f"{part[1].se_parameters:,}"),
+    Column("SE MACs", lambda part: f"{part[1].se_macs:,}"),
+]
+"""Of what a network costs, part by part."""
 
 
-def _printed(figures: Iterable[PaperFigure], field: str) -> str:
-    return next((figure.printed[field] for figure in figures if field in figure.printed), "")
+@dataclass(frozen=True)
+class Settings:
+    """What a user changes of the networks that are counted.
+
+    Attributes:
+        se: fields of ``SEConfig``.
+        model: options of ``create_model``.
+        size: side of the image in pixels; ``None`` takes the size that each network is meant for.
+    """
+
+    se: Mapping[str, Any] = field(default_factory=dict)
+    model: Mapping[str, Any] = field(default_factory=dict)
+    size: int | None = None
+
+    def se_of(self, name: str) -> SEConfig | None:
+        """Return the SE configuration of the network ``name``.
+
+        Raises:
+            UserError: for a field that there is not, a value outside its range, or SE settings of a plain network.
+        """
+        for key in self.se.keys() - {f.name for f in fields(SEConfig)}:
+            raise UserError(f"se.{key}: no such key{did_you_mean(key, [f.name for f in fields(SEConfig)])}")
+        return SEConfig(**self.se) if self.se or is_se(name) else None
+
+    def __str__(self) -> str:
+        values = {f"se.{k}": v for k, v in self.se.items()} | {f"model.{k}": v for k, v in self.model.items()}
+        return " ".join(f"{key}={value}" for key, value in values.items())
 
 
-def _row(label: str, figures: list[PaperFigure], name: str, se: SEConfig | None) -> ZooRow:
-    size, parts = count(name, se)
-    printed = _printed(figures, "params_m"), _printed(figures, "gmacs")
-    row = ZooRow(label, size, parts["total"], *printed)
+def count(
+    name: str, se: SEConfig | None = None, settings: Settings = Settings()
+) -> tuple[int, dict[str, Cost]]:
+    """Return the image size of the network ``name``, and its cost by part.
+
+    Raises:
+        UserError: for settings that it does not have, or a size that it cannot take.
+    """
+    try:
+        with torch.device("meta"):
+            network = create_model(name, se=se, **settings.model)
+    except (TypeError, ValueError) as error:  # an option of another type: the builders expect the right one
+        raise UserError(f"{name} cannot be built with {settings}: {error}") from error
+    size = settings.size or network.input_size
+    network.check_input(size)
+    return size, complexity(network, size)
+
+
+def _row(
+    label: str,
+    figures: Sequence[PaperFigure],
+    name: str,
+    se: SEConfig | None,
+    settings: Settings = Settings(),
+) -> ZooRow:
+    def printed(field: str) -> str:
+        return next((figure.printed[field] for figure in figures if field in figure.printed), "")
+
+    size, parts = count(name, se, settings)
+    row = ZooRow(label, size, parts["total"], printed("params_m"), printed("gmacs"))
     met = row.params_met() and row.gmacs_met()
-    return row if met else ZooRow(label, size, row.cost, *printed, NOTES.get(label, ""))
+    return row if met else replace(row, note=NOTES.get(label, ""))
 
 
-def zoo_rows(names: Iterable[str] = ()) -> list[ZooRow]:
+def zoo_rows(names: Iterable[str] = (), settings: Settings = Settings()) -> list[ZooRow]:
     """Count every network of the zoo, and every variant of which the paper prints a cost.
 
     Args:
         names: only these networks.
+        settings: count them with these, and no variants; the paper's figures stand beside what it has.
 
     Raises:
         UserError: for a name that is not in the zoo.
@@ -161,13 +212,14 @@ def zoo_rows(names: Iterable[str] = ()) -> list[ZooRow]:
     rows = []
     for name in chosen:
         same = [figure for figure in published if figure.model == name]
+        if settings != Settings():
+            wanted = settings.se_of(name)
+            printed = [] if settings.model or settings.size else [f for f in same if f.se_config() == wanted]
+            rows.append(_row(f"{name} {settings}".rstrip(), printed, name, wanted, settings))
+            continue
         default = SEConfig() if is_se(name) else None
         rows.append(_row(name, [f for f in same if f.se_config() == default], name, default))
-        variants: dict[str, list[PaperFigure]] = {}
-        for figure in same:
-            if figure.se_config() != default:
-                variants.setdefault(figure.se, []).append(figure)
-        rows += [
-            _row(f"{name} {se}", figures, name, figures[0].se_config()) for se, figures in variants.items()
-        ]
+        for se in dict.fromkeys(figure.se for figure in same if figure.se_config() != default):
+            figures = [figure for figure in same if figure.se == se]
+            rows.append(_row(f"{name} {se}", figures, name, figures[0].se_config()))
     return rows

@@ -1,36 +1,63 @@
-"""Data sets that answer (epoch, id, draw) with a uint8 image, its label and its id: from records, or from memory."""
+"""Data sets that answer (epoch, ids, draws) with a batch of uint8 images: from encoded files, or from memory."""
 
-import time
-from collections.abc import Sequence
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import NamedTuple, cast
+from pathlib import Path
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from senet.data.augment import ImageAugmentation
-from senet.data.decoders import Decoder
+from senet.data.files import Records
+from senet.data.files.decoders import Choose, Decoder, build_decoder, whole
 from senet.data.preprocessing import Preprocessing
-from senet.data.records import Records
-from senet.data.region import whole
 from senet.data.sampling import EpochSizes
 from senet.data.streams import seeded, stream_seed
+from senet.data.timings import AUGMENT, DECODE, READ, Stopwatch
 from senet.errors import UserError
 
+Selection = tuple[int, Sequence[int], Sequence[int]]
+"""What a batch is made of: the epoch, ids, and draws: how often the epoch drew each id before, 0 unless it repeats."""
 
-class Key(NamedTuple):
-    """Which sample: epoch, id, and how often the epoch drew this id before (0 unless it repeats)."""
+
+class BadImage(NamedTuple):
+    """A file that cannot be read.
+
+    ``mistake`` is what no policy passes over: it is not the file's fault, and other files would fail alike.
+    """
 
     epoch: int
     id: int
-    draw: int = 0
+    path: str
+    reason: str
+    mistake: UserError | None = None
+
+    def error(self) -> UserError:
+        """Return the error that names the image, or the mistake behind it."""
+        return self.mistake or UserError(
+            f"{self.path} cannot be decoded ({self.reason}); `senet check` lists all such files: remove or replace "
+            "them"
+        )
 
 
 class Batch(NamedTuple):
-    """Images uint8 (B, C, H, W); labels, sample ids and draws (see ``Key``), int64 (B,).
+    """A batch on its way from a worker to the network.
 
-    ``numbers`` are what the batch is to be augmented with, uniform in [0, 1), (B, NUMBERS); None in evaluation.
+    Attributes:
+        images: uint8 (B, C, H, W).
+        labels: int64 (B,).
+        ids: int64 (B,), the samples' places in the data set.
+        draws: int64 (B,), see ``Selection``.
+        numbers: what the batch is to be augmented with, uniform in [0, 1), (B, NUMBERS); None in evaluation.
+        bad: images that the batch should have had beside.
+        seconds: that reading, decoding and augmenting took, in all workers.
+        handed: what stands for the images on the way: the place in a ``Ring`` where they lie, or the bytes of their
+            files, where the device decodes.
     """
 
     images: Tensor
@@ -38,73 +65,56 @@ class Batch(NamedTuple):
     ids: Tensor
     draws: Tensor
     numbers: Tensor | None = None
+    bad: Sequence[BadImage] = ()
+    seconds: Sequence[float] = ()
+    handed: Any = None
 
 
-class Sample(NamedTuple):
-    """One image, uint8 (C, H, W), or its file's bytes where the device decodes.
+HEADER = ("epoch", "id", "image", "reason")
 
-    ``seconds`` is what reading, decoding and augmenting took.
+
+class BadImages:
+    """The images that could not be read: which, when and why; appended to a CSV file as they happen.
+
+    Args:
+        file: ``None`` keeps them in memory only. Several ranks may append to one file.
     """
 
-    image: Tensor | bytes
-    label: int
-    key: Key
-    seconds: tuple[float, float, float]
+    def __init__(self, file: Path | None = None) -> None:
+        self.file = file
+        self.rows: list[BadImage] = []
+
+    @property
+    def images(self) -> set[int]:
+        """Ids of the images this rank could not read."""
+        return {row.id for row in self.rows}
+
+    def add(self, bad: Sequence[BadImage]) -> None:
+        self.rows += bad
+        if self.file is None or not bad:
+            return
+        text = io.StringIO()
+        csv.writer(text).writerows(row[: len(HEADER)] for row in bad)
+        # One write to a file opened for appending: rows of several ranks do not mix.
+        with self.file.open("ab", buffering=0) as file:
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-class BadImage(NamedTuple):
-    """What a worker returns for an unreadable file, so that the main process can say which one it was.
-
-    ``mistake`` is what no policy passes over: it is not the file's fault, and other files would fail alike.
-    """
-
-    key: Key
-    path: str
-    reason: str
-    mistake: UserError | None = None
+def read_bad_images(file: Path) -> dict[str, str]:
+    """Return the distinct images of such a file with their reasons; empty if there is no file."""
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
+        return {row["image"]: row["reason"] for row in csv.DictReader(lines, fieldnames=HEADER)}
 
 
-class Fetched(NamedTuple):
-    """A batch, the images it should have had beside, and the seconds that its stages took in all workers."""
-
-    batch: Batch | None
-    bad: list[BadImage]
-    seconds: tuple[float, float, float]
-
-
-def collate(samples: Sequence[Sample | BadImage], memory: Tensor | None = None) -> Fetched:
-    """Stack the readable samples to a batch and list the others; the batch is None if there is no readable one.
-
-    The images go to ``memory``, uint8 and one-dimensional, if that is given.
-    """
-    good = [sample for sample in samples if isinstance(sample, Sample)]
-    bad = [sample for sample in samples if isinstance(sample, BadImage)]
-    if not good:
-        return Fetched(None, bad, (0.0, 0.0, 0.0))
-    # Stacked as decoders give them, channels last.
-    images = [cast(Tensor, sample.image).permute(1, 2, 0) for sample in good]
-    shape = torch.Size((len(good), *images[0].shape))
-    out = None if memory is None else memory[: shape.numel()].view(shape)
-    pixels = torch.stack(images, out=out).permute(0, 3, 1, 2)
-    labels = torch.tensor([sample.label for sample in good])
-    ids = torch.tensor([sample.key.id for sample in good])
-    draws = torch.tensor([sample.key.draw for sample in good])
-    read, decode, augment = (sum(sample.seconds[stage] for sample in good) for stage in range(3))
-    return Fetched(Batch(pixels, labels, ids, draws), bad, (read, decode, augment))
-
-
-def keep(samples: Sequence[Sample | BadImage]) -> Sequence[Sample | BadImage]:
-    """Pass encoded samples on as they are; the device's decoder collates them."""
-    return samples
-
-
-class FileDataset(Dataset[Sample | BadImage]):
+class FileDataset(Dataset[Batch]):
     """Images decoded one at a time, in worker processes.
 
     Args:
         records: the encoded images.
         preprocessing: colour mode, and the evaluation transform where ``augment`` is None.
-        decoder: bytes to uint8 (C, H, W); ``None`` hands out the bytes, for ``DeviceDecoder``.
+        decoder: bytes to uint8 (C, H, W); ``None`` hands out the bytes, for the device to decode.
         augment: chooses the part of the image that is used, and makes the training image of it, drawing from
             torch's generator; it is seeded per (seed, epoch, id), so the pixels do not depend on workers, devices
             or resumes.
@@ -124,96 +134,167 @@ class FileDataset(Dataset[Sample | BadImage]):
         self.records, self.preprocessing, self.decoder = records, preprocessing, decoder
         self.augment, self.seed = augment, seed
         self.sizes = sizes or EpochSizes((), preprocessing.size)
+        self.labels, self.classes, self.identity = records.labels, records.classes, records.identity
+        self.listing = records.listing
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: Key) -> Sample | BadImage:
-        times = [time.perf_counter()]
-        label = int(self.records.labels[key.id])
-        with self._draws(key):
+    def name_of(self, index: int) -> str:
+        """Return what a sample is called in a run's files."""
+        return f"{self.records.split}/{self.records.name(index)}"
+
+    def __getitem__(self, selection: Selection) -> Batch:
+        return self.fetch(selection)
+
+    def fetch(self, selection: Selection, memory: Tensor | None = None) -> Batch:
+        """Return the batch of a selection, without the images that cannot be read.
+
+        The images go to ``memory``, uint8 and one-dimensional, if that is given.
+        """
+        epoch, ids, draws = selection
+        watch = Stopwatch()
+        images = [self.image(epoch, *sample, watch) for sample in zip(ids, draws, strict=True)]
+        if self.decoder is None:
+            nothing = torch.empty(0, dtype=torch.int64)
+            return Batch(
+                nothing, nothing, nothing, nothing, handed=(selection, images), seconds=watch.seconds
+            )
+        return self.collate(selection, images, watch.seconds, memory)
+
+    def image(
+        self, epoch: int, index: int, draw: int = 0, watch: Stopwatch | None = None
+    ) -> Tensor | bytes | BadImage:
+        """Return one image, uint8 (C, size, size), or its file's bytes where the device decodes."""
+        watch = watch or Stopwatch()
+        with self._draws(epoch, index, draw):
             try:
-                data = self.records.read(key.id)
-                times.append(time.perf_counter())
+                data = self.records.read(index)
+                watch.lap(READ)
                 if self.decoder is None:
-                    return Sample(data, label, key, (times[1] - times[0], 0.0, 0.0))
-                image = self.decoder(data, choose=self.augment.box if self.augment else whole)
+                    return data
+                image = self.decoder(data, choose=self._choose)
+                watch.lap(DECODE)
             except Exception as error:
-                return bad_image(self, key, error)
-            times.append(time.perf_counter())
-            image = self._finish(image, key)
-        times.append(time.perf_counter())
-        return Sample(image, label, key, (times[1] - times[0], times[2] - times[1], times[3] - times[2]))
+                watch.lap(DECODE)
+                return self.bad_image(epoch, index, error)
+            image = self._finish(image, epoch)
+        watch.lap(AUGMENT)
+        return image
+
+    def collate(
+        self,
+        selection: Selection,
+        images: Sequence[Tensor | bytes | BadImage],
+        seconds: Sequence[float],
+        memory: Tensor | None = None,
+    ) -> Batch:
+        """Stack the images of a selection to a batch, and list those among them that are bad."""
+        _, ids, draws = selection
+        bad = [image for image in images if isinstance(image, BadImage)]
+        kept = [i for i, image in enumerate(images) if not isinstance(image, BadImage)]
+        # Stacked as decoders give them, channels last.
+        pixels = [image.permute(1, 2, 0) for image in images if isinstance(image, Tensor)]
+        if pixels:
+            shape = torch.Size((len(pixels), *pixels[0].shape))
+            out = None if memory is None else memory[: shape.numel()].view(shape)
+            stacked = torch.stack(pixels, out=out)
+        else:
+            stacked = torch.empty(0, 0, 0, self.preprocessing.channels, dtype=torch.uint8)
+        of = torch.tensor([ids[i] for i in kept], dtype=torch.int64)
+        drawn = torch.tensor([draws[i] for i in kept], dtype=torch.int64)
+        return Batch(stacked.permute(0, 3, 1, 2), self.labels[of], of, drawn, None, bad, seconds)
+
+    def bad_image(self, epoch: int, index: int, error: Exception) -> BadImage:
+        """Return the record of an image that could not be read."""
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        mistake = error if isinstance(error, UserError) else None
+        return BadImage(epoch, index, self.records.name(index), reason, mistake)
 
     @property
     def bytes_per_image(self) -> int:
         """Of the largest image that it makes."""
         return self.preprocessing.channels * self.sizes.largest**2
 
-    def transform(self, image: Tensor, key: Key) -> Tensor:
+    def transform(self, image: Tensor, epoch: int, index: int, draw: int) -> Tensor:
         """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
-        with self._draws(key):
-            box = self.augment.box if self.augment else whole
-            return self._finish(box(*image.shape[-2:]).cut(image), key)
+        with self._draws(epoch, index, draw):
+            return self._finish(self._choose(*image.shape[-2:]).cut(image), epoch)
 
-    def _draws(self, key: Key) -> AbstractContextManager[None]:
+    @property
+    def _choose(self) -> Choose:
+        return self.augment.box if self.augment else whole
+
+    def _draws(self, epoch: int, index: int, draw: int) -> AbstractContextManager[None]:
         if self.augment is None:
             return nullcontext()
-        name = key if key.draw else key[:2]
+        name = (epoch, index, draw) if draw else (epoch, index)
         return seeded(stream_seed(self.seed, "augment", *name))
 
-    def _finish(self, image: Tensor, key: Key) -> Tensor:
+    def _finish(self, image: Tensor, epoch: int) -> Tensor:
         if self.augment is None:
             return self.preprocessing.evaluate(image)
-        return self.augment.finish(image, self.sizes(key.epoch))
-
-
-def bad_image(dataset: FileDataset, key: Key, error: Exception) -> BadImage:
-    """Return the record of an image that could not be read."""
-    reason = " ".join(f"{type(error).__name__}: {error}".split())
-    mistake = error if isinstance(error, UserError) else None
-    return BadImage(key, dataset.records.name(key.id), reason, mistake)
-
-
-def bad_image_error(bad: BadImage) -> UserError:
-    """Return the error that names an unreadable image, or the mistake behind it."""
-    return bad.mistake or UserError(
-        f"{bad.path} cannot be decoded ({bad.reason}); `senet check` lists all such files: remove or replace them"
-    )
+        return self.augment.finish(image, self.sizes(epoch))
 
 
 class MemoryDataset(Dataset[Batch]):
-    """Equal-sized uint8 images in memory, fetched as whole batches.
+    """Equal-sized images in memory.
 
     Args:
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
+        classes: class names.
+        name_of: what a sample is called in a run's files, by its index.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
+    def __init__(
+        self, images: Tensor, labels: Tensor, classes: list[str], name_of: Callable[[int], str]
+    ) -> None:
         assert images.dtype == torch.uint8
         assert len(images) == len(labels)
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.classes, self.name_of = images, labels, classes, name_of
 
     def __len__(self) -> int:
         return len(self.images)
 
     def fetch(self, ids: Tensor, draws: Tensor) -> Batch:
-        """Return the batch of the samples ``ids`` (B,)."""
+        """Return the batch of the samples ``ids``, int64 (B,)."""
         return Batch(self.images.index_select(0, ids), self.labels[ids], ids, draws)
 
+    def identity(self) -> str:
+        """Return a hash of pixels and labels."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(self.images.contiguous().numpy().data)
+        digest.update(self.labels.numpy().data)
+        return f"content:{digest.hexdigest()}"
 
-def load_to_memory(records: Records, preprocessing: Preprocessing, decoder: Decoder) -> MemoryDataset:
-    """Decode a whole split once.
+    def listing(self) -> str:
+        """Return nothing beside ``identity``."""
+        return ""
+
+    def fit(self, preprocessing: Preprocessing, name: str) -> "MemoryDataset":
+        """Bring the images of data set ``name`` to the preprocessing's size and colour, once."""
+        images = self.images
+        if images.shape[1] != preprocessing.channels:
+            if images.shape[1] != 1:
+                raise UserError(f"{name} has colour images: data.preprocessing.colour must be RGB")
+            images = images.expand(-1, preprocessing.channels, -1, -1)
+        if images.shape[-1] != preprocessing.size or preprocessing.resize is not None:
+            images = torch.stack([preprocessing.evaluate(image) for image in images])
+        return MemoryDataset(images.contiguous(), self.labels, self.classes, self.name_of)
+
+
+def load_to_memory(records: Records, preprocessing: Preprocessing, max_pixels: int) -> MemoryDataset:
+    """Decode a whole split once, none of whose images may have more than ``max_pixels``.
 
     Raises:
         UserError: naming the first file that cannot be decoded.
     """
-    files = FileDataset(records, preprocessing, decoder)
+    files = FileDataset(records, preprocessing, build_decoder("fast", preprocessing.colour, max_pixels))
     images = torch.empty(len(files), preprocessing.channels, preprocessing.size, preprocessing.size).byte()
     for index in range(len(files)):
-        sample = files[Key(0, index)]
-        if isinstance(sample, BadImage):
-            raise bad_image_error(sample)
-        images[index] = cast(Tensor, sample.image)
-    return MemoryDataset(images, records.labels)
+        image = files.image(0, index)
+        if isinstance(image, BadImage):
+            raise image.error()
+        images[index] = cast(Tensor, image)
+    return MemoryDataset(images, files.labels, files.classes, files.name_of)

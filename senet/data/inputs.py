@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.data.augment import AugmentConfig
+from senet.data.config import AugmentConfig
 from senet.data.preprocessing import Preprocessing, normalise
 
 NUMBERS = 5
@@ -52,9 +52,8 @@ class InputStep(nn.Module):
         images = images.contiguous(memory_format=self.layout)  # as bytes: a quarter of the work
         if own is not None:
             # Before normalisation, with which it may change places: a compiler then makes one pass of both.
-            own = own.expand_as(images[:1]).contiguous(
-                memory_format=self.layout
-            )  # a CPU broadcasts slowly else
+            # A CPU is slow at broadcasting.
+            own = own.expand_as(images[:1]).contiguous(memory_format=self.layout)
             images = torch.lerp(images.roll(1, 0).float(), images.float(), own)
         return normalise(images, self.scale, self.offset)
 

@@ -1,24 +1,29 @@
-"""The Lightning DataModule of every data set: builds the splits and the loaders."""
+"""The Lightning DataModule of every data set: opens the splits and builds the loaders."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningDataModule
+from torch import Tensor
 
-from senet.data.augment import AugmentConfig
-from senet.data.config import AnyDataConfig, FilesConfig
-from senet.data.datasets import Batch, FileDataset, MemoryDataset
-from senet.data.decoders import describe_decoder
-from senet.data.ledger import Ledger
+from senet.data.augment import ImageAugmentation
+from senet.data.config import AugmentConfig, DataConfig, FilesConfig, SplitName
+from senet.data.datasets import BadImages, Batch, FileDataset, MemoryDataset, load_to_memory
+from senet.data.files import Records
+from senet.data.files.decoders import MAX_PIXELS, build_decoder, describe_decoder
 from senet.data.loader import EvalLoader, TrainLoader
-from senet.data.parallel import cores
 from senet.data.preprocessing import Preprocessing
-from senet.data.sampling import EpochOrder, read_weights
-from senet.data.splits import Builder, Split
+from senet.data.sampling import EpochOrder, EpochSizes, hold_out, named, read_weights, subset
 from senet.data.timings import Timings
+from senet.data.tools import cores
 from senet.errors import UserError
+from senet.plugins import integration
 
 
 class ImageData(LightningDataModule):
@@ -30,49 +35,95 @@ class ImageData(LightningDataModule):
         seed: of the run; order and augmentation are its named streams.
         preprocessing: overrides the configuration's, e.g. with what a checkpoint was trained for.
         classes: class names the validation split must fit, e.g. those of a checkpoint.
+        held_out: names of the images that the run held out when it began, where it did.
 
     Attributes:
-        ledger: images that could not be read in training; give it a file before training starts.
-        eval_ledger: those of the current evaluation on this rank.
+        train: the data set that is trained on; None for evaluation only.
+        order: which samples of it each epoch draws.
+        val: the data set that is evaluated: with folds the training images.
+        val_ids: the places of the images in it that are evaluated, int64 (N,).
+        classes: their class names.
+        bad_images: images that could not be read in training; give it a file before training starts.
+        eval_bad_images: those of the current evaluation on this rank.
         timings: who waited for whom in training.
+        left_out: how many files in the folders are no images, by kind.
     """
 
     def __init__(
         self,
-        config: AnyDataConfig,
+        config: DataConfig,
         augment: AugmentConfig | None,
         seed: int,
         preprocessing: Preprocessing | None = None,
         classes: list[str] | None = None,
+        held_out: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         if config.batch_size < 1 or (config.eval_batch_size or 1) < 1:
             raise UserError(f"data.batch_size={config.batch_size} must be 1 or more")
         self.config, self.augment, self.seed = config, augment, seed
         self.preprocessing = preprocessing or config.preprocessing
-        self.train: Split | None = None
+        self.train: FileDataset | MemoryDataset | None = None
         self.order: EpochOrder | None = None
-        builder = Builder(config, self.preprocessing, augment, seed)
+        self.left_out: Counter[str] = Counter()
+        self._held_out = held_out
         if augment is not None:
-            self.train = builder.train()
+            self.train = self._open("train", augment, None)
             self.order = self._order(self.train)
             classes = self.train.classes
-            if isinstance(self.train.dataset, MemoryDataset):
+            if isinstance(self.train, MemoryDataset):
                 augment.check_in_memory()
-        self.val = builder.val(classes)
+        self.val = self._open("train" if config.holds_out else "val", None, classes)
         self.classes = self.val.classes
-        self.ledger, self.eval_ledger, self.timings = Ledger(), Ledger(), Timings()
+        everything = torch.arange(len(self.val))
+        self.val_ids = self._parts(self.val)[1] if config.holds_out else everything
+        self.bad_images, self.eval_bad_images, self.timings = BadImages(), BadImages(), Timings()
         self.overfit_batches = 0
         """Train on the first so many batches of the first epoch's order, again and again; 0 for all."""
 
-    def _order(self, train: Split) -> EpochOrder:
+    def _open(
+        self, split: SplitName, augment: AugmentConfig | None, classes: list[str] | None
+    ) -> FileDataset | MemoryDataset:
+        config, preprocessing = self.config, self.preprocessing
+        opened = config.open(split, preprocessing, classes)
+        if isinstance(opened, MemoryDataset):
+            return opened.fit(preprocessing, config.name)
+        assert isinstance(opened, Records)
+        self.left_out.update(opened.left_out)
+        if not isinstance(config, FilesConfig) or config.keeps_in_memory:
+            return load_to_memory(opened, preprocessing, getattr(config, "max_pixels", MAX_PIXELS))
+        decoder = (
+            None
+            if config.decoder == "gpu"
+            else build_decoder(config.decoder, preprocessing.colour, config.max_pixels)
+        )
+        transform = ImageAugmentation(augment, preprocessing) if augment else None
+        sizes = EpochSizes(config.sampling.sizes if augment else (), preprocessing.size)
+        return FileDataset(opened, preprocessing, decoder, transform, self.seed, sizes)
+
+    def _parts(self, train: FileDataset | MemoryDataset) -> tuple[Tensor, Tensor]:
+        """Return the ids of the training split that are trained on, and those held out."""
+        if self._held_out is not None:
+            return named(set(self._held_out), [train.name_of(i) for i in range(len(train))])
+        return hold_out(self.config, train.labels)
+
+    @property
+    def held_out(self) -> list[str]:
+        """The names of the training images that are held out for validation."""
+        return [self.val.name_of(i) for i in self.val_ids.tolist()] if self.config.holds_out else []
+
+    def _order(self, train: FileDataset | MemoryDataset) -> EpochOrder:
+        """Return the order of the samples that are trained on."""
         sampling, labels = self.config.sampling, train.labels
+        if sampling.sizes and isinstance(train, MemoryDataset):
+            raise UserError("data.sampling.sizes works on images from files, not on images held in memory")
+        kept, _ = self._parts(train)
         weights = None
         if sampling.weights is not None:
             folder = len(train.name_of(0).split("/")[0]) + 1
             names = [train.name_of(i)[folder:] for i in range(len(labels))]
             weights = read_weights(Path(sampling.weights), labels, train.classes, names.__getitem__)
-        return EpochOrder(sampling, train.ids, labels, self.seed, weights)
+        return EpochOrder(sampling, subset(sampling, labels, kept), labels, self.seed, weights)
 
     @property
     def train_size(self) -> int:
@@ -82,9 +133,49 @@ class ImageData(LightningDataModule):
     @property
     def val_size(self) -> int:
         """Number of validation images."""
-        return len(self.val.ids)
+        return len(self.val_ids)
 
-    @property
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What a run must find again when it is resumed: class names, and by split images, listing and manifest."""
+        splits = {"train": self.train, "val": self.val}
+        listing = {name: split.listing() for name, split in splits.items() if split is not None}
+        images = {name: len(split) for name, split in splits.items() if split is not None}
+        return {
+            "classes": list(self.classes),
+            "images": images,
+            "listing": listing,
+            "manifest": self.manifest_id,
+        }
+
+    def compare(self, before: Mapping[str, Any]) -> None:
+        """Refuse other data than ``before``, the ``facts`` of the run that is resumed.
+
+        Raises:
+            UserError: naming the first difference.
+        """
+        now, what = self.facts, ""
+        if (then := before.get("classes", self.classes)) != self.classes:
+            pairs = zip_longest(then, self.classes, fillvalue="none")
+            place, (old, new) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+            what = f"class {place} was {old} and is {new} ({len(then)} classes then, {len(self.classes)} now)"
+        for split, count in before.get("images", {}).items():
+            if what:
+                break
+            where = {"train": "training", "val": "validation"}[split]
+            if now["images"][split] != count:
+                what = f"there were {count} {where} images and are {now['images'][split]}"
+            elif now["listing"][split] != before["listing"][split]:
+                what = f"other {where} images lie there, by their names or sizes"
+            elif _contents_differ(now["manifest"][split], before["manifest"][split]):
+                what = f"the contents of the {where} images differ"
+        if what:
+            raise UserError(
+                f"the data are not those that the run was trained on: {what}; give it the data it had "
+                "(data.root=DIR), or start a new run from its weights with model.weights=RUN"
+            )
+
+    @cached_property
     def manifest_id(self) -> dict[str, str]:
         """What identifies the images of each split.
 
@@ -97,18 +188,19 @@ class ImageData(LightningDataModule):
     @property
     def decoder(self) -> str:
         """What decodes the images, for people."""
-        if isinstance(self.val.dataset, MemoryDataset) or not isinstance(self.config, FilesConfig):
+        if isinstance(self.val, MemoryDataset) or not isinstance(self.config, FilesConfig):
             return "in memory"
         return describe_decoder(self.config.decoder)
 
     @property
     def workers(self) -> int:
         """Processes that decode on this rank."""
-        if isinstance(self.val.dataset, MemoryDataset):
+        if isinstance(self.val, MemoryDataset):
             return 0
         return cores() if self.config.workers is None else self.config.workers
 
-    def _options(self, split: Split) -> dict[str, Any]:
+    def _options(self, dataset: FileDataset | MemoryDataset) -> dict[str, Any]:
+        """Return what both loaders are told."""
         trainer = self.trainer
         device = trainer.strategy.root_device if trainer else torch.device("cpu")
         options: dict[str, Any] = {
@@ -117,32 +209,30 @@ class ImageData(LightningDataModule):
             "workers": self.workers,
             "pin_memory": device.type == "cuda",
         }
-        if isinstance(split.dataset, FileDataset) and split.dataset.decoder is None:
-            from senet.data.device import DeviceDecoder
-
+        if isinstance(dataset, FileDataset) and dataset.decoder is None:
             if device.type != "cuda":
                 raise UserError(
                     f"data.decoder=gpu needs a CUDA device, not {device.type}: use data.decoder=fast"
                 )
-            options["device_decoder"] = DeviceDecoder(split.dataset, device)
+            nvjpeg = integration("nvjpeg", package="torchcodec", asked="data.decoder=gpu", extra="fast")
+            limit = getattr(self.config, "max_pixels", MAX_PIXELS)
+            options["device_decoder"] = nvjpeg.DeviceDecoder(dataset, device, limit)
         return options
 
     def train_dataloader(self) -> TrainLoader:
         """Return the (one) training loader of this rank."""
         assert self.train is not None
-        options = self._options(self.train)
-        policy = self.config.on_bad_image if isinstance(self.config, FilesConfig) else "fail"
         loader = TrainLoader(
-            self.train.dataset,
+            self.train,
             self.config.batch_size,
             seed=self.seed,
             order=self.order,
-            on_bad_image=policy,
-            ledger=self.ledger,
-            **options,
+            on_bad_image=self.config.on_bad_image if isinstance(self.config, FilesConfig) else "fail",
+            bad_images=self.bad_images,
+            **self._options(self.train),
         )
         loader.timings = self.timings
-        self.timings.cuda = options["pin_memory"]
+        self.timings.cuda = loader.pin_memory
         loader.repeat = self.overfit_batches
         if len(loader) == 0:
             raise UserError(
@@ -153,16 +243,21 @@ class ImageData(LightningDataModule):
 
     def val_dataloader(self) -> EvalLoader:
         """Return the validation loader of this rank."""
-        size = self.config.eval_batch_size or self.config.batch_size
-        policy = self.config.eval_on_bad_image if isinstance(self.config, FilesConfig) else "fail"
         return EvalLoader(
-            self.val.dataset,
-            size,
-            ids=self.val.ids,
-            on_bad_image=policy,
-            ledger=self.eval_ledger,
+            self.val,
+            self.config.eval_batch_size or self.config.batch_size,
+            ids=self.val_ids,
+            on_bad_image=self.config.eval_on_bad_image if isinstance(self.config, FilesConfig) else "fail",
+            bad_images=self.eval_bad_images,
             **self._options(self.val),
         )
+
+    def few_validation_images(self, count: int) -> EvalLoader:
+        """Return a loader of ``count`` validation images, spread evenly over all, in this process alone."""
+        chosen = torch.linspace(0, self.val_size - 1, min(count, self.val_size)).long()
+        alone = {"rank": 0, "world_size": 1, "workers": 0, "pin_memory": False}
+        batch = self.config.eval_batch_size or self.config.batch_size
+        return EvalLoader(self.val, batch, ids=self.val_ids[chosen], **self._options(self.val) | alone)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move a batch, and measure it in training."""
@@ -171,3 +266,8 @@ class ImageData(LightningDataModule):
         if self.trainer is not None and self.trainer.training:
             self.timings.stages["copy"] += time.perf_counter() - start
         return moved
+
+
+def _contents_differ(now: str, then: str) -> bool:
+    """Whether two ids of manifests are both of contents, and not the same; a folder may be checked any time."""
+    return now != then and now.startswith("content:") and then.startswith("content:")

@@ -1,71 +1,16 @@
 """Which samples an epoch draws, how often and in what order: pure functions of (seed, epoch)."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from senet.data.config import DataConfig, SamplingConfig
 from senet.data.streams import stream
 from senet.errors import UserError
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """What an epoch is made of. By default every training image once.
-
-    Attributes:
-        draw: "shuffle" (every image once), "class_balanced" (every class equally often; within a class every
-            image once before any comes again) or "weighted" (with replacement, in proportion to ``weights``).
-            An epoch has as many draws as images whichever is chosen.
-        weights: for "weighted": a CSV file of rows NAME,WEIGHT, where NAME is a class or an image
-            (CLASS/FILE); an image's own row counts before its class's, and what has neither weighs 1.
-        repeats: repeated augmentation: each drawn image comes this many times in a row with different augmentation
-            (on different devices where there are several), and an epoch sees so many times fewer images.
-        fraction: train on this share of each class.
-        per_class: train on this many images of each class.
-        folds: k-fold cross-validation: split the training images in so many equal parts within each class;
-            the validation split is not used.
-        fold: the part, from 0, that is held out for validation; the others are trained on.
-        subset_seed: chooses ``fraction``, ``per_class`` and ``folds``, so that runs with different seeds train on the
-            same images.
-        sizes: progressive resizing: pairs (epoch, side in pixels); each side holds from its epoch on, before the
-            first the preprocessing's.
-    """
-
-    draw: Literal["shuffle", "class_balanced", "weighted"] = "shuffle"
-    weights: str | None = None
-    repeats: int = 1
-    fraction: float | None = None
-    per_class: int | None = None
-    folds: int | None = None
-    fold: int = 0
-    subset_seed: int = 0
-    sizes: tuple[tuple[int, int], ...] = ()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sizes", tuple((int(epoch), int(side)) for epoch, side in self.sizes))
-        if (self.draw == "weighted") != (self.weights is not None):
-            raise UserError("data.sampling: draw=weighted and weights=FILE belong together")
-        if self.repeats < 1:
-            raise UserError(f"data.sampling.repeats={self.repeats} must be 1 or more")
-        if self.fraction is not None and self.per_class is not None:
-            raise UserError("data.sampling: give fraction or per_class, not both")
-        if self.fraction is not None and not 0 < self.fraction <= 1:
-            raise UserError(f"data.sampling.fraction={self.fraction} must lie in (0, 1]")
-        if self.per_class is not None and self.per_class < 1:
-            raise UserError(f"data.sampling.per_class={self.per_class} must be 1 or more")
-        if self.folds is not None and not (self.folds >= 2 and 0 <= self.fold < self.folds):
-            raise UserError(
-                f"data.sampling: folds={self.folds} fold={self.fold}: give 2 or more folds and a fold from 0 on"
-            )
-        if any(epoch < 0 or side < 1 for epoch, side in self.sizes) or list(self.sizes) != sorted(self.sizes):
-            raise UserError(
-                f"data.sampling.sizes={list(self.sizes)} must be rising epochs with sides in pixels"
-            )
 
 
 @dataclass(frozen=True)
@@ -112,6 +57,47 @@ def fold_parts(config: SamplingConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
             )
         part[members] = torch.arange(len(members)) % config.folds
     return ids[part != config.fold], ids[part == config.fold]
+
+
+def hold_out(config: DataConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sorted ids to train on and those held out, by folds or by ``val_fraction``; all and none without.
+
+    Raises:
+        UserError: if a class has too few images, or the fraction leaves none.
+    """
+    fraction = config.val_fraction
+    if fraction is None:
+        return fold_parts(config.sampling, labels)
+    if config.sampling.folds is not None:
+        raise UserError("give data.val_fraction or data.sampling.folds, not both")
+    if not 0 < fraction < 1:
+        raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1, e.g. 0.2")
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    ids = torch.arange(len(labels))
+    for members in by_class(labels, ids, stream(config.sampling.subset_seed, "validation")):
+        if len(members) < 2:
+            raise UserError(
+                f"data.val_fraction={fraction}: class {int(labels[members[0]])} has a single image, which cannot be "
+                "trained on and validated"
+            )
+        held[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
+    return ids[~held], ids[held]
+
+
+def named(names: Collection[str], of: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Return the sorted ids of ``of`` to train on and those that ``names`` holds out.
+
+    Raises:
+        UserError: for a name that is not there any more.
+    """
+    missing = set(names) - set(of)
+    if missing:
+        raise UserError(
+            f"{min(missing)} was held out for validation when the run began and is not there any more"
+        )
+    held = torch.tensor([name in names for name in of])
+    ids = torch.arange(len(of))
+    return ids[~held], ids[held]
 
 
 def subset(config: SamplingConfig, labels: Tensor, ids: Tensor) -> Tensor:

@@ -1,16 +1,31 @@
 """Who waits for whom: seconds per stage, and the share of time the device stood idle for want of data."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
 
 T = TypeVar("T")
 STAGES = ("read", "decode", "augment", "copy")
+READ, DECODE, AUGMENT = range(3)
 WORTH_A_HINT = 0.1
 WORTH_SECONDS = 5.0
 """Below, the first batch and the start of the workers are most of what was measured."""
+
+
+class Stopwatch:
+    """Seconds of a worker's stages: reading, decoding, augmenting."""
+
+    def __init__(self) -> None:
+        self.seconds = [0.0, 0.0, 0.0]
+        self._last = time.perf_counter()
+
+    def lap(self, stage: int) -> None:
+        """Count the time since the last lap to a stage."""
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._last
+        self._last = now
 
 
 class Timings:
@@ -38,7 +53,7 @@ class Timings:
         self.elapsed = self.waited = 0.0
         self._events: list[tuple[Any, Any]] = []
 
-    def add(self, images: int, seconds: tuple[float, float, float]) -> None:
+    def add(self, images: int, seconds: Iterable[float]) -> None:
         """Count a batch and what its stages took in the workers."""
         self.images += images
         for stage, value in zip(STAGES, seconds, strict=False):

@@ -1,28 +1,7 @@
-"""How the fused tail reads memory: dense maps in one of two layouts, and partial moments of their pixels."""
-
-from dataclasses import dataclass
+"""How the fused tail reads memory: dense maps in one of two layouts, parameters and their gradients in any."""
 
 import torch
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Moments of the pixels of every (n, c), cut into S slices of at most ``pixels_per_slice`` pixels.
-
-    Deviations are from each slice's own mean, so a mean that is large against the spread costs no digits.
-
-    Attributes:
-        mean: (N, S, C), float32 (float64 for float64 maps).
-        squares: sum of squared deviations from ``mean``, same shape.
-        pixels: H * W.
-        pixels_per_slice: every slice has this many pixels but the last, which has the rest.
-    """
-
-    mean: Tensor
-    squares: Tensor
-    pixels: int
-    pixels_per_slice: int
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -31,10 +10,26 @@ def is_channels_last(x: Tensor) -> bool:
 
 
 def memory_format(x: Tensor) -> torch.memory_format:
-    """Return the layout the tail uses for ``x``: channels_last if it has it already, else contiguous."""
-    return torch.channels_last if is_channels_last(x) else torch.contiguous_format
+    """Return the layout the tail uses for ``x``: channels_last where C is the fastest axis, else contiguous."""
+    # The second case is a slice of a channels_last map: not dense, but of its layout.
+    channels_last = is_channels_last(x) or (x.stride(1) == 1 and not x.is_contiguous())
+    return torch.channels_last if channels_last else torch.contiguous_format
 
 
 def accumulation_dtype(x: Tensor) -> torch.dtype:
     """Return the type of statistics, descriptors and gates for maps like ``x``."""
     return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def as_gradient_of(parameter: Tensor, values: Tensor) -> Tensor:
+    """Return the contiguous ``values`` in shape, type and strides of ``parameter``.
+
+    A weight (C, C', 1, 1) may be channels_last, with other strides in its last two axes than those of a reshaped
+    matrix: the data-parallel wrapper would copy every gradient whose strides are not its parameter's.
+    """
+    values = values.to(parameter.dtype).view(parameter.shape)
+    wanted = torch.empty_like(parameter, device="meta").stride()
+    axes = zip(parameter.shape, values.stride(), wanted, strict=True)
+    if all(ours == theirs for size, ours, theirs in axes if size > 1):
+        return values.as_strided(values.shape, wanted)
+    return torch.empty_like(parameter).copy_(values)

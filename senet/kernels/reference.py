@@ -9,7 +9,7 @@ from torch import Tensor
 Map = Callable[[Tensor], Tensor]
 
 
-def residual_tail(x: Tensor, shortcut: Tensor | None, normalise: Map, gate: Map | None = None) -> Tensor:
+def eager_tail(x: Tensor, shortcut: Tensor | None, normalise: Map, gate: Map | None = None) -> Tensor:
     """Return ``relu(gate(u) * u + shortcut)`` with ``u = normalise(x)``.
 
     Any dtype, device and gate; differentiable as often as its parts are.

@@ -1,15 +1,18 @@
 """The networks of the paper, each with its plain twin from the same builder."""
 
-from senet.models.attach import AttachReport, attach_se
-from senet.models.complexity import Cost, complexity, count_macs, count_parameters
-from senet.models.factory import create_model, foreign_names, is_se, model_names, plain_twin, se_twin
-from senet.models.network import Network
+from typing import TYPE_CHECKING
+
+from senet.lazy import lazily
+
+if TYPE_CHECKING:
+    from senet.models.cost import Cost, complexity, count_macs, count_parameters
+    from senet.models.factory import create_model
+    from senet.models.families import foreign_names, is_se, model_names, plain_twin, se_twin
+    from senet.models.network import Network
 
 __all__ = [
-    "AttachReport",
     "Cost",
     "Network",
-    "attach_se",
     "complexity",
     "count_macs",
     "count_parameters",
@@ -20,3 +23,15 @@ __all__ = [
     "plain_twin",
     "se_twin",
 ]
+
+__getattr__ = lazily(
+    __name__,
+    {
+        **dict.fromkeys(("Cost", "complexity", "count_macs", "count_parameters"), "senet.models.cost"),
+        "create_model": "senet.models.factory",
+        **dict.fromkeys(
+            ("foreign_names", "is_se", "model_names", "plain_twin", "se_twin"), "senet.models.families"
+        ),
+        "Network": "senet.models.network",
+    },
+)

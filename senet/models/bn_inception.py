@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_placement, check_stages
+from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
 
@@ -115,9 +115,6 @@ def bn_inception(
         in_channels: channels of the image.
         dropout: before the classifier; the prototxt has none.
     """
-    name = "BN-Inception"
-    check_stages(se, {3: 576, 4: 1056, 5: 1024}, name)
-    check_placement(se, ("standard",), name, "whose modules have no shortcut and no bottleneck")
     stem = nn.Sequential(
         ConvUnit(in_channels, 64, 7, 2),
         nn.MaxPool2d(3, 2, ceil_mode=True),

@@ -1,26 +1,38 @@
-"""(SE-)ResNets for 32 x 32 images: He et al. 2015 section 4.2, and *Identity Mappings* (arXiv 1603.05027)."""
+"""(SE-)ResNets for 32 x 32 images (paper Tables 4, 5).
+
+He et al. 2015 section 4.2, *Identity Mappings* (arXiv 1603.05027), and wide ones (Zagoruyko and Komodakis,
+arXiv 1605.07146).
+"""
+
+from typing import Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.errors import UserError
-from senet.models.network import Head, Network, check_stages
-from senet.models.resnet import stages
-from senet.nn import BasicBlock, SEConfig, place
+from senet.errors import UserError, did_you_mean
+from senet.models.network import Head, Network, build_stages
+from senet.nn import BasicBlock, SEConfig, merge, place
 from senet.nn.blocks import conv
+
+ZeroChannels = Literal["behind", "both"]
+"""Where the channels of zeros go: behind the others, or half of them before and half behind."""
 
 
 class ZeroPadShortcut(nn.Module):
-    """Parameter-free shortcut: subsample and append zero channels (He et al.'s option A)."""
+    """Parameter-free shortcut: subsample and add zero channels (He et al.'s option A)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, zeros: ZeroChannels = "behind"
+    ) -> None:
         super().__init__()
-        self.extra = out_channels - in_channels
+        extra = out_channels - in_channels
+        self.before = extra // 2 if zeros == "both" else 0
+        self.extra = extra - self.before
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.before, self.extra))
 
 
 class PreActivationBlock(nn.Module):
@@ -64,7 +76,7 @@ class PreActivationBlock(nn.Module):
             branch = convolution(F.relu(bn(branch), inplace=True))
             if convolution.kernel_size == (3, 3):
                 branch = self.se_3x3(branch)
-        merged: Tensor = self.se_post(self.se_standard(branch) + self.se_identity(shortcut))
+        merged: Tensor = self.se_post(merge(self.se_standard, branch, self.se_identity(shortcut)))
         return merged
 
 
@@ -75,23 +87,38 @@ def _depth(depth: int, layers_per_block: int, name: str) -> tuple[int, int, int]
     return blocks, blocks, blocks
 
 
-def cifar_resnet(
-    depth: int, *, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3
-) -> Network:
-    """Build CIFAR (SE-)ResNet of depth 6n + 2 with widths 16, 32, 64 and zero-padding shortcuts."""
-    check_stages(se, {2: 16, 3: 32, 4: 64}, f"CIFAR ResNet-{depth}")
+def width(stage: int) -> int:
+    """Return the channels of a stage, of 2 to 4."""
+    return (16, 32, 64)[stage - 2]
 
-    def make(stage: int, channels: int, _: int, stride: int) -> tuple[nn.Module, int]:
-        width = 16 * 2 ** (stage - 2)
-        shortcut = ZeroPadShortcut(channels, width, stride) if channels != width else None
-        block = BasicBlock(
-            channels, width, stride=stride, shortcut=shortcut, se=se.in_stage(stage) if se else None
+
+def cifar_resnet(
+    depth: int,
+    *,
+    se: SEConfig | None = None,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    zero_channels: ZeroChannels = "behind",
+) -> Network:
+    """Build CIFAR (SE-)ResNet of depth 6n + 2 with widths 16, 32, 64 and zero-padding shortcuts.
+
+    Raises:
+        UserError: for ``zero_channels`` other than "behind" and "both" (as in akamaster/pytorch_resnet_cifar10,
+            whose published weights need it).
+    """
+    if zero_channels not in get_args(ZeroChannels):
+        raise UserError(
+            f'model.zero_channels="{zero_channels}"{did_you_mean(zero_channels, get_args(ZeroChannels))}'
         )
-        return block, width
+
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        out, stage_se = width(stage), se.in_stage(stage) if se else None
+        shortcut = ZeroPadShortcut(channels, out, stride, zero_channels) if channels != out else None
+        return BasicBlock(channels, out, stride=stride, shortcut=shortcut, se=stage_se), out
 
     stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-    depths = _depth(depth, 2, "a CIFAR ResNet")
-    return Network(stem, stages(depths, 16, make), Head(64, num_classes), input_size=32)
+    stages = build_stages(_depth(depth, 2, "a CIFAR ResNet"), 16, make)
+    return Network(stem, stages, Head(64, num_classes), input_size=32)
 
 
 def preact_resnet(
@@ -100,16 +127,29 @@ def preact_resnet(
     """Build pre-activation (SE-)ResNet: basic blocks at depth 110, bottlenecks at 164 (Tables 4, 5)."""
     bottleneck = depth >= 164
     expansion = 4 if bottleneck else 1
-    check_stages(se, {s: 16 * 2 ** (s - 2) * expansion for s in (2, 3, 4)}, f"pre-activation ResNet-{depth}")
 
-    def make(stage: int, channels: int, _: int, stride: int) -> tuple[nn.Module, int]:
-        width = 16 * 2 ** (stage - 2)
-        stage_se = se.in_stage(stage) if se else None
-        block = PreActivationBlock(channels, width, stride=stride, bottleneck=bottleneck, se=stage_se)
-        return block, width * expansion
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        inner, stage_se = width(stage), se.in_stage(stage) if se else None
+        block = PreActivationBlock(channels, inner, stride=stride, bottleneck=bottleneck, se=stage_se)
+        return block, inner * expansion
 
+    stem = conv(in_channels, 16, 3)
     depths = _depth(depth, 3 if bottleneck else 2, "a pre-activation ResNet")
+    stages = build_stages(depths, 16, make)
     last = 64 * expansion
     final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
-    stem = conv(in_channels, 16, 3)
-    return Network(stem, stages(depths, 16, make), Head(last, num_classes), final, input_size=32)
+    return Network(stem, stages, Head(last, num_classes), final, input_size=32)
+
+
+def wrn16_8(*, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3) -> Network:
+    """Build (SE-)WRN-16-8: basic pre-activation units of 128, 256 and 512 channels, two to a stage."""
+    widen, depths = 8, (2, 2, 2)
+
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        out, stage_se = widen * width(stage), se.in_stage(stage) if se else None
+        return PreActivationBlock(channels, out, stride=stride, bottleneck=False, se=stage_se), out
+
+    last = widen * 64
+    final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
+    head, stem = Head(last, num_classes), conv(in_channels, 16, 3)
+    return Network(stem, build_stages(depths, 16, make), head, final, input_size=32)

@@ -4,10 +4,12 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
+from timm.models.inception_resnet_v2 import InceptionResnetV2
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_placement, check_stages
+from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
+from senet.nn.highway import HighwayGate
 
 STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "maxpool_5a")
 STAGES = {
@@ -51,7 +53,10 @@ class ResidualInception(nn.Module):
         """Return the unit's output."""
         entered = self.se_pre(x)
         branch = self.conv(torch.cat([branch(entered) for branch in self.branches], dim=1))
-        merged = self.se_identity(x) + self.scale * self.se_standard(branch)
+        if isinstance(self.se_standard, HighwayGate):
+            merged = self.se_standard(self.scale * branch, x)
+        else:
+            merged = self.se_identity(x) + self.scale * self.se_standard(branch)
         gated: Tensor = self.se_post(F.relu(merged) if self.relu else merged)
         return gated
 
@@ -76,13 +81,6 @@ def inception_resnet_v2(
         in_channels: channels of the image.
         dropout: before the classifier.
     """
-    name = "Inception-ResNet-v2"
-    check_stages(se, {stage: channels for stage, (*_, channels) in STAGES.items()}, name)
-    why = "whose branches are not bottlenecks around one 3x3 convolution"
-    check_placement(se, ("standard", "pre", "post", "identity"), name, why)
-    # Imported here: torchvision and timm take seconds, which every other network would pay.
-    from timm.models.inception_resnet_v2 import InceptionResnetV2
-
     trunk = InceptionResnetV2(num_classes=1, in_chans=in_channels)
     stem = nn.Sequential(OrderedDict((layer, getattr(trunk, layer)) for layer in STEM))
     stages: dict[int, nn.Module] = {}

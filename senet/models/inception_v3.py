@@ -3,8 +3,9 @@
 from collections import OrderedDict
 
 from torch import nn
+from torchvision.models.inception import BasicConv2d, Inception3
 
-from senet.models.network import Head, Network, check_placement, check_stages
+from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 
 STEM = ("Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2")
@@ -32,12 +33,6 @@ def inception_v3(
         in_channels: channels of the image.
         dropout: before the classifier.
     """
-    name = "Inception-v3"
-    check_stages(se, {stage: max(widths.values()) for stage, widths in STAGES.items()}, name)
-    check_placement(se, ("standard",), name, "whose modules have no shortcut and no bottleneck")
-    # Imported here: torchvision and timm take seconds, which every other network would pay.
-    from torchvision.models.inception import BasicConv2d, Inception3
-
     trunk = Inception3(num_classes=1, aux_logits=False, init_weights=False)
     first = ("Conv2d_1a_3x3", BasicConv2d(in_channels, 32, kernel_size=3, stride=2))
     stem = nn.Sequential(OrderedDict([first, *((layer, getattr(trunk, layer)) for layer in STEM)]))

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_placement, check_stages
+from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
 
@@ -44,9 +44,6 @@ def mobilenet(
         in_channels: channels of the image.
         dropout: before the classifier.
     """
-    name = "MobileNet"
-    check_stages(se, {stage: widths[-1] for stage, widths in PLAN.items()}, name)
-    check_placement(se, ("standard", "conv3x3"), name, "whose blocks have no shortcut")
     channels = 32
     stages: dict[int, nn.Module] = {}
     for stage, widths in PLAN.items():

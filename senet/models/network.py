@@ -1,13 +1,13 @@
 """What every network of the zoo has in common: stem, numbered stages, head, and its SE blocks by name."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.nn import SEConfig, SqueezeExcitation
+from senet.nn import AttentionBlock, SEConfig
 from senet.nn.config import Placement
 
 
@@ -132,18 +132,18 @@ class Network(nn.Module):
         logits: Tensor = self.head(self.forward_features(x))
         return logits
 
-    def se_blocks(self) -> dict[str, SqueezeExcitation]:
-        """Return the SE blocks under the paper's names ``SE_{stage}_{block}``, blocks counted from 1."""
+    def se_blocks(self) -> dict[str, AttentionBlock]:
+        """Return the SE blocks, or their rivals, under the paper's names ``SE_{stage}_{block}``, from block 1 on."""
         return {
             f"SE_{number}_{index}": module
             for number, stage in self.stages.items()
             for index, block in enumerate(stage.children(), start=1)
             for module in block.modules()
-            if isinstance(module, SqueezeExcitation)
+            if isinstance(module, AttentionBlock)
         }
 
-    def se_widths(self) -> dict[str, tuple[int, int]]:
-        """Return (channels, hidden channels) of every SE block by its name."""
+    def se_widths(self) -> dict[str, tuple[int, int | None]]:
+        """Return (channels, hidden channels or None) of every SE block or rival by its name."""
         return {name: (se.channels, se.hidden_channels) for name, se in self.se_blocks().items()}
 
     def initialise(self) -> None:
@@ -159,31 +159,59 @@ class Network(nn.Module):
                 nn.init.zeros_(module.bias)
 
 
-def check_stages(se: SEConfig | None, stage_channels: Mapping[int, int], name: str) -> None:
-    """Refuse SE axes that mean nothing in a network whose stages have ``stage_channels`` channels.
+def build_stages(
+    depths: Sequence[int],
+    in_channels: int,
+    make: Callable[[int, int, int], tuple[nn.Module, int]],
+) -> dict[int, nn.Module]:
+    """Build stages 2, 3, ... of ``depths`` blocks, all but the first with stride 2 in their first block.
+
+    ``make(stage, in_channels, stride)`` returns a block and its output channels.
+    """
+    stages: dict[int, nn.Module] = {}
+    for stage, depth in enumerate(depths, start=2):
+        stages[stage] = blocks = nn.Sequential()
+        for index in range(depth):
+            block, in_channels = make(stage, in_channels, 2 if stage > 2 and index == 0 else 1)
+            blocks.append(block)
+    return stages
+
+
+def check_se(
+    se: SEConfig,
+    name: str,
+    *,
+    stages: Collection[int],
+    channels: Collection[int],
+    placements: Sequence[Placement],
+    why: str,
+) -> None:
+    """Refuse SE axes that mean nothing in the network ``name``.
+
+    Args:
+        se: the configuration.
+        name: for messages.
+        stages: that the network has.
+        channels: of the maps that SE gates.
+        placements: that mean something in it.
+        why: what it lacks for the others.
 
     Raises:
-        UserError: for a stage the network lacks, or a reduction so large that every gate has hidden width 1.
+        UserError: for a stage or a placement that the network lacks, or a reduction so large that every
+            excitation has one hidden channel.
     """
-    if se is None:
-        return
-    missing = sorted(set(se.stages or ()) - set(stage_channels))
-    if missing:
-        raise UserError(f"se.stages={list(se.stages or ())}: {name} has stages {sorted(stage_channels)}")
-    widest = max(c for stage, c in stage_channels.items() if se.in_stage(stage))
-    if se.reduction > widest:
+    if not set(se.stages or ()) <= set(stages):
+        raise UserError(f"se.stages={list(se.stages or ())}: {name} has stages {sorted(stages)}")
+    if se.placement not in placements:
+        valid = " or ".join(placements)
+        raise UserError(f"se.placement={se.placement} has no place in {name}, {why}: use {valid}")
+    widest = max(channels)
+    if se.block == "highway" and "identity" not in placements:
+        raise UserError(
+            f"se.block=highway gates a shortcut and has no place in {name}, {why}: use another block"
+        )
+    if se.reads("reduction") and se.reduction > widest:
         raise UserError(
             f"se.reduction={se.reduction} exceeds the widest SE stage of {name} ({widest} channels): every "
             f"excitation would have width 1, the same network as reduction={widest}"
         )
-
-
-def check_placement(se: SEConfig | None, allowed: tuple[Placement, ...], name: str, why: str) -> None:
-    """Refuse an SE placement that means nothing in network ``name``; ``why`` says what it lacks.
-
-    Raises:
-        UserError: for a placement outside ``allowed``.
-    """
-    if se is not None and se.placement not in allowed:
-        valid = " or ".join(allowed)
-        raise UserError(f"se.placement={se.placement} has no place in {name}, {why}: use {valid}")

@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_placement, check_stages
-from senet.models.resnet import stages
-from senet.nn import SEConfig, place
+from senet.models.network import Head, Network, build_stages
+from senet.nn import SEConfig, merge, place
 from senet.nn.blocks import conv, projection
 
 
@@ -135,16 +134,10 @@ class ShakeUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in, H, W) -> (B, out, H / stride, W / stride)."""
         entered = self.se_pre(x)
-        branch = self.se_standard(self.shake(self.branch1(entered), self.branch2(entered)))
-        merged = self.se_identity(self.shortcut(x)) + branch
+        branch = self.shake(self.branch1(entered), self.branch2(entered))
+        merged = merge(self.se_standard, branch, self.se_identity(self.shortcut(x)))
         gated: Tensor = self.se_post(F.relu(merged, inplace=True) if self.relu else merged)
         return gated
-
-
-def _check(se: SEConfig | None, channels: dict[int, int], name: str) -> None:
-    check_stages(se, channels, name)
-    why = "whose units have two branches and so no one 3x3 convolution"
-    check_placement(se, ("standard", "pre", "post", "identity"), name, why)
 
 
 def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3) -> Network:
@@ -158,9 +151,8 @@ def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_chann
         in_channels: channels of the image.
     """
     widths = {2: 96, 3: 192, 4: 384}
-    _check(se, widths, "Shake-Shake 26 2x96d")
 
-    def make(stage: int, channels: int, _: int, stride: int) -> tuple[nn.Module, int]:
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
         width = widths[stage]
         unit = ShakeUnit(
             (basic_branch(channels, width, stride), basic_branch(channels, width, stride)),
@@ -174,7 +166,7 @@ def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_chann
 
     stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))
     head = Head(widths[4], num_classes)
-    return Network(stem, stages((4, 4, 4), 16, make), head, nn.ReLU(), input_size=32)
+    return Network(stem, build_stages((4, 4, 4), 16, make), head, nn.ReLU(), input_size=32)
 
 
 def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_channels: int = 3) -> Network:
@@ -188,9 +180,8 @@ def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_chann
         in_channels: channels of the image.
     """
     widths = {2: 256, 3: 512, 4: 1024}
-    _check(se, widths, "Shake-Even 29 2x4x64d")
 
-    def make(stage: int, channels: int, _: int, stride: int) -> tuple[nn.Module, int]:
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
         out = widths[stage]
         unit = ShakeUnit(
             (resnext_branch(channels, out, stride, 4), resnext_branch(channels, out, stride, 4)),
@@ -204,4 +195,4 @@ def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_chann
 
     stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
     head = Head(widths[4], num_classes)
-    return Network(stem, stages((3, 3, 3), 64, make), head, input_size=32)
+    return Network(stem, build_stages((3, 3, 3), 64, make), head, input_size=32)

@@ -4,9 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_stages
-from senet.nn import SEConfig, place
+from senet.models.network import Head, Network
+from senet.nn import SEConfig, merge, place
 from senet.nn.conv_unit import ConvUnit
+from senet.nn.highway import HighwayGate
 
 GROUPS = 3
 PLAN = {2: (240, 4), 3: (480, 8), 4: (960, 4)}
@@ -17,7 +18,7 @@ class ShuffleUnit(nn.Module):
     """Grouped 1x1, channel shuffle, depthwise 3x3, grouped 1x1, SE, then merged with the shortcut.
 
     With stride 1 the shortcut is added; with stride 2 it is average-pooled and concatenated, and the branch
-    supplies the channels it lacks. ReLU follows in both cases.
+    supplies the channels it lacks, so that a highway gate has nothing to weigh there. ReLU follows in both cases.
     Shapes: (B, in, H, W) -> (B, out, H / stride, W / stride).
     """
 
@@ -35,18 +36,20 @@ class ShuffleUnit(nn.Module):
         self.se_3x3 = place(se, "conv3x3", width)
         self.expand = ConvUnit(width, branch, 1, groups=GROUPS, relu=False)
         self.se_standard = place(se, "standard", branch)
+        if stride == 2 and isinstance(self.se_standard, HighwayGate):
+            self.se_standard = nn.Identity()
         self.se_identity = place(se, "identity", in_channels)
         self.se_post = place(se, "post", out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the unit's output."""
         branch = self.shuffle(self.reduce(self.se_pre(x)))
-        branch = self.se_standard(self.expand(self.se_3x3(self.depthwise(branch))))
+        branch = self.expand(self.se_3x3(self.depthwise(branch)))
         if self.stride == 2:
             shortcut = self.se_identity(F.avg_pool2d(x, 3, 2, 1))
-            merged = torch.cat([shortcut, branch], dim=1)
+            merged = torch.cat([shortcut, self.se_standard(branch)], dim=1)
         else:
-            merged = self.se_identity(x) + branch
+            merged = merge(self.se_standard, branch, self.se_identity(x))
         gated: Tensor = self.se_post(F.relu(merged, inplace=True))
         return gated
 
@@ -66,7 +69,6 @@ def shufflenet(
         in_channels: channels of the image.
         dropout: before the classifier.
     """
-    check_stages(se, {stage: channels for stage, (channels, _) in PLAN.items()}, "ShuffleNet")
     stem = nn.Sequential(ConvUnit(in_channels, 24, 3, 2), nn.MaxPool2d(3, 2, 1))
     channels = 24
     stages: dict[int, nn.Module] = {}

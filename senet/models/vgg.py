@@ -5,7 +5,7 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network, check_placement, check_stages
+from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
 
@@ -59,9 +59,6 @@ def vgg16_bn(
         in_channels: channels of the image.
         dropout: after fc6 and fc7.
     """
-    name = "VGG-16"
-    check_stages(se, {stage: widths[-1] for stage, widths in PLAN.items()}, name)
-    check_placement(se, ("standard",), name, "which has no shortcut and no bottleneck")
     stages: dict[int, nn.Module] = {}
     channels = in_channels
     for stage, widths in PLAN.items():

@@ -7,25 +7,39 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from senet.kernels import aten_passes, sync
+from senet.kernels.layout import memory_format
+from senet.kernels.passes import Norm
 
-class _AllReduceSum(torch.autograd.Function):
-    """Sum over all ranks; the gradient is summed as well, as every rank's output depends on every input."""
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+class _OverAllRanks(torch.autograd.Function):
+    """BN with the statistics of all ranks' batches: what the fused tail does, without what follows BN there."""
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        total = grad.contiguous().clone()
-        dist.all_reduce(total)
-        return total
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float, group: str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        x = x.contiguous(memory_format=memory_format(x))
+        mean, inv, unbiased = sync.batch_statistics(aten_passes, aten_passes.moments(x), eps, group)
+        y = torch.empty_like(x)
+        aten_passes.normalise(x, mean, weight * inv, bias, y)
+        ctx.save_for_backward(x, weight, mean, inv)
+        ctx.group = group
+        ctx.mark_non_differentiable(mean, unbiased)
+        return y, mean, unbiased
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inv = ctx.saved_tensors
+        dy = dy.contiguous(memory_format=memory_format(x))
+        dbias, dweight = aten_passes.channel_sums(dy, x, mean, inv)
+        through = sync.mean_gradients(dweight, dbias, x.numel() // x.shape[1], ctx.group)
+        dx = aten_passes.grad_input(dy, x, Norm(mean, inv, weight, weight), None, None, through, 1.0)
+        return dx, dweight, dbias, None, None
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d whose training statistics span all ranks; torch's own SyncBatchNorm runs on GPUs only.
+    """BatchNorm2d on a CPU whose training statistics span all ranks; torch's own SyncBatchNorm wants a GPU.
 
     With one process, or in evaluation, it is ``nn.BatchNorm2d``. The ranks may hold batches of unequal size.
     """
@@ -33,46 +47,35 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
     across_ranks = True  # tells senet.kernels, which does the same inside a fused residual tail
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C, H, W)."""
-        if not self.training or not dist.is_initialized() or dist.get_world_size() == 1:
+        group = sync.group_of(self)
+        if not group:
             return super().forward(x)
-        wide = x.float()
-        count = wide.new_full((1,), wide.numel() / wide.shape[1])
-        sums: Tensor = _AllReduceSum.apply(torch.cat([wide.sum((0, 2, 3)), count]))
-        total = sums[-1].detach()
-        mean = sums[:-1] / total
-        # Two passes: E[x^2] - mean^2 cancels where the mean is large.
-        squares: Tensor = _AllReduceSum.apply((wide - mean[:, None, None]).square().sum((0, 2, 3)))
-        var = squares / total
-        self._track(mean.detach(), (squares / (total - 1).clamp(min=1)).detach())
-        scale = torch.rsqrt(var + self.eps) * self.weight
-        shift = self.bias - mean * scale
-        y: Tensor = (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+        y: Tensor
+        y, mean, unbiased = _OverAllRanks.apply(x, self.weight, self.bias, self.eps, group)
+        sync.update_running_statistics(self, mean, unbiased)
         return y
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, var: Tensor) -> None:
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
-            return
-        self.num_batches_tracked += 1
-        momentum = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean, momentum)
-        self.running_var.lerp_(var, momentum)
 
 
 def synchronise(model: nn.Module) -> nn.Module:
-    """Make every BatchNorm2d of ``model`` span all ranks, in place: same modules, same keys."""
+    """Make every BatchNorm2d of ``model`` span all ranks, in place: same modules, same keys.
+
+    Those on a GPU become torch's own, those on a CPU ours.
+    """
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
-            module.__class__ = SyncBatchNorm2d
+            if module.weight.is_cuda:
+                module.__class__ = nn.SyncBatchNorm  # type: ignore[assignment]
+                vars(module)["process_group"] = None
+            else:
+                module.__class__ = SyncBatchNorm2d
     return model
 
 
 def unsynchronise(model: nn.Module) -> nn.Module:
     """Undo ``synchronise``."""
     for module in model.modules():
-        if type(module) is SyncBatchNorm2d:
-            module.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
+        if type(module) in (SyncBatchNorm2d, nn.SyncBatchNorm):
+            module.__class__ = nn.BatchNorm2d
     return model
 
 

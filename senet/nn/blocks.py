@@ -6,10 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.kernels import Kernels, check_kernels, reference
-from senet.kernels.dispatch import residual_tail
 from senet.nn.config import SEConfig
-from senet.nn.se import SqueezeExcitation, place
+from senet.nn.se import place
+from senet.nn.tail import ResidualTail
 
 StrideOn = Literal["1x1", "3x3"]
 
@@ -24,85 +23,6 @@ def projection(in_channels: int, out_channels: int, stride: int, kernel: int = 1
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     return nn.Sequential(conv(in_channels, out_channels, kernel, stride), nn.BatchNorm2d(out_channels))
-
-
-class ResidualTail(nn.Module):
-    """The last step of a residual unit: BN -> SE -> + shortcut -> ReLU, one module so it can be one kernel.
-
-    ``y = relu(s * BN(x) + shortcut)`` with the gate ``s`` of BN(x); without SE, s = 1. For SE-POST the block
-    acts on y, for SE-Identity on the shortcut (Figure 5).
-
-    With average squeeze and sigmoid gate, or without SE, ``senet.kernels`` may run it as one operator; every
-    other variant is composed of eager operations.
-
-    Args:
-        channels: C of both inputs.
-        se: the stage's SE configuration; only the placements standard, post and identity act here.
-        branch_relu: one more ReLU after BN, as in Cadene's port of SE-ResNet-18/34 (timm's ``legacy_*``).
-
-    Attributes:
-        kernels: which implementation runs; see ``set_kernels``.
-    """
-
-    kernels: Kernels = "auto"
-
-    def __init__(self, channels: int, se: SEConfig | None = None, branch_relu: bool = False) -> None:
-        super().__init__()
-        self.bn = nn.BatchNorm2d(channels)
-        self.placement = se.placement if se is not None else "standard"
-        self.branch_relu = branch_relu
-        if self.placement in ("standard", "post", "identity"):
-            self.se = place(se, self.placement, channels)
-        else:
-            self.se = nn.Identity()
-
-    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        """Merge the branch ``x`` and ``shortcut``, both (B, C, H, W)."""
-        if self.placement == "identity":
-            shortcut = self.se(shortcut)
-        merged = self._merge(x, shortcut)
-        return self.se(merged) if self.placement == "post" else merged
-
-    def _merge(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        se = self.se if self.placement == "standard" and isinstance(self.se, SqueezeExcitation) else None
-        if self.can_fuse:
-            return residual_tail(x, shortcut, self.bn, se, self.kernels)
-        return reference.residual_tail(x, shortcut, self._normalise, None if se is None else se.gate)
-
-    @property
-    def can_fuse(self) -> bool:
-        """Whether this variant is the one that ``senet.kernels`` knows."""
-        if self.branch_relu:
-            return False
-        if self.placement != "standard" or not isinstance(self.se, SqueezeExcitation):
-            return True
-        return self.se.config.squeeze == "avg" and self.se.config.gate == "sigmoid"
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        u: Tensor = self.bn(x)
-        return F.relu(u, inplace=True) if self.branch_relu else u
-
-
-def set_kernels(model: nn.Module, kernels: Kernels) -> None:
-    """Choose how every residual tail of ``model`` runs.
-
-    Args:
-        model: any module that contains residual tails.
-        kernels: "auto", the default: fused where supported and faster. "eager": one operation after the
-            other. "triton": fused, or an error.
-
-    Raises:
-        UserError: for another word, or for "triton" if the model has a tail that cannot be fused.
-    """
-    check_kernels(kernels)
-    tails = {name: module for name, module in model.named_modules() if isinstance(module, ResidualTail)}
-    unfusible = [name for name, tail in tails.items() if not tail.can_fuse]
-    if kernels == "triton" and unfusible:
-        raise UserError(
-            f"kernels=triton, but {unfusible[0]} has no average squeeze with sigmoid gate: use kernels=auto"
-        )
-    for tail in tails.values():
-        tail.kernels = kernels
 
 
 class BasicBlock(nn.Module):

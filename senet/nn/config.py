@@ -4,28 +4,44 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from senet.errors import UserError, did_you_mean
+from senet.ranges import Count
 
-Squeeze = Literal["avg", "max", "none"]
-Gate = Literal["sigmoid", "tanh", "relu"]
+Block = Literal["se", "eca", "cbam", "ge", "gc", "gca", "highway", "mask"]
 Placement = Literal["standard", "pre", "post", "identity", "conv3x3"]
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "squeeze": get_args(Squeeze),
-    "gate": get_args(Gate),
-    "placement": get_args(Placement),
+CHOICES: dict[str, list[str]] = {
+    "block": list(get_args(Block)),
+    "squeeze": ["avg", "max", "std", "gem", "none"],
+    "gate": ["sigmoid", "tanh", "relu"],
+    "placement": list(get_args(Placement)),
 }
+"""What the axes in words may be; ``senet.nn.se.register_squeeze`` and ``register_gate`` add to it."""
+
+_READS: dict[str, tuple[str, ...]] = {
+    "cbam": ("reduction", "round_to", "bias"),
+    "gc": ("reduction", "round_to"),
+    "gca": ("reduction", "round_to"),
+    "mask": ("reduction", "round_to", "bias"),
+}
+"""The axes that a rival of SE reads besides ``placement`` and ``stages``."""
 
 
 @dataclass(frozen=True)
 class SEConfig:
-    """How the SE blocks of a network are built.
+    """How the SE blocks of a network, or the rivals in their places, are built.
 
     Attributes:
+        block: what fills the places: ``se``, or of timm, under its names, ``eca`` (arXiv 1910.03151), ``cbam``
+            (1807.06521), ``ge`` (GE-theta-minus of 1810.12348, the mean as the gate, without parameters),
+            ``gc`` (1904.11492, scaling) and ``gca`` (the same adding, as in its paper); ``highway``
+            (``senet.nn.highway``) and ``mask`` (``senet.nn.mask``). A rival refuses the axes it does not read.
         reduction: the reduction ratio r (Table 10). The excitation has ``max(1, C // r)`` hidden channels.
         round_to: round the hidden channels to a multiple of this; 1 keeps them exact, 8 gives timm's widths.
-        squeeze: global ``avg`` or ``max`` pooling (Table 11); ``none`` is NoSqueeze, whose excitation runs
-            as 1x1 convolutions at full resolution (Table 16).
-        gate: the last non-linearity of the excitation (Table 12).
+        squeeze: global ``avg`` or ``max`` pooling (Table 11), the standard deviation ``std``, the generalised
+            mean ``gem``; ``none`` is NoSqueeze, whose excitation runs as 1x1 convolutions at full resolution
+            (Table 16); or a registered name.
+        gate: the last non-linearity of the excitation, ``sigmoid``, ``tanh`` or ``relu`` (Table 12), or a
+            registered name.
         placement: where the block stands in a residual unit (Table 14, Figure 5): ``standard`` before the
             addition, ``pre`` on the input of the residual branch, ``post`` after the addition and ReLU,
             ``identity`` on the shortcut (after its projection), ``conv3x3`` after the 3x3 convolution of a
@@ -40,12 +56,13 @@ class SEConfig:
         UserError: for a value outside the ranges above.
     """
 
-    reduction: int = 16
-    round_to: int = 1
-    squeeze: Squeeze = "avg"
-    gate: Gate = "sigmoid"
+    block: Block = "se"
+    reduction: Count = 16
+    round_to: Count = 1
+    squeeze: str = "avg"
+    gate: str = "sigmoid"
     placement: Placement = "standard"
-    stages: tuple[int, ...] | None = None
+    stages: tuple[Count, ...] | None = None
     bias: bool = True
 
     def __post_init__(self) -> None:
@@ -53,10 +70,12 @@ class SEConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise UserError(f"se.{name} is {value!r}; it must be an integer of 1 or more")
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise UserError(f'se.{name} is "{value}"{did_you_mean(str(value), choices)}')
+        if self.block != "se":
+            self._check_rival()
         if self.stages is not None:
             object.__setattr__(self, "stages", tuple(self.stages))
             if not self.stages or len(set(self.stages)) != len(self.stages):
@@ -64,6 +83,26 @@ class SEConfig:
                     f"se.stages is {list(self.stages)}; name each stage once, or use a network without "
                     "se_ in its name for none"
                 )
+
+    def _check_rival(self) -> None:
+        """Refuse the axes that the rival does not read."""
+        for axis in fields(self):
+            value = getattr(self, axis.name)
+            if not self.reads(axis.name) and value != axis.default:
+                rest = ", ".join(_READS.get(self.block, ())) or "no axis but placement and stages"
+                raise UserError(
+                    f"se.{axis.name}={value} means nothing to se.block={self.block}, which reads {rest}: "
+                    f"drop se.{axis.name}"
+                )
+        if self.block == "highway" and self.placement != "standard":
+            raise UserError(
+                f"se.placement={self.placement} means nothing to se.block=highway, which gates the addition "
+                "itself: use standard"
+            )
+
+    def reads(self, axis: str) -> bool:
+        """Whether the block depends on the axis ``axis``."""
+        return self.block == "se" or axis in ("block", "placement", "stages", *_READS.get(self.block, ()))
 
     def hidden_channels(self, channels: int) -> int:
         """Return the excitation's hidden width for ``channels`` inputs: ``max(1, C // r)``, then rounded.

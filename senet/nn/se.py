@@ -1,14 +1,24 @@
-"""The Squeeze-and-Excitation block: squeeze -> excitation -> scale (paper section 3)."""
+"""The Squeeze-and-Excitation block: squeeze -> excitation -> scale (paper section 3), and what takes its place."""
 
 from collections.abc import Callable
+from dataclasses import fields
+from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
-from senet.nn.config import Placement, SEConfig
+from senet.errors import UserError
+from senet.kernels.gate import GateParameters, excite
+from senet.kernels.tail import is_as_written
+from senet.nn.attention import AttentionBlock
+from senet.nn.config import CHOICES, Placement, SEConfig
+from senet.nn.highway import HighwayGate
+from senet.nn.mask import SoftMask
+from senet.plugins import integration
 
-GATES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu}
+Function = Callable[[Tensor], Tensor]
+GATES: dict[str, Function] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu}
 
 
 def _average(x: Tensor) -> Tensor:
@@ -19,11 +29,52 @@ def _maximum(x: Tensor) -> Tensor:
     return x.amax((2, 3), keepdim=True)
 
 
+def _deviation(x: Tensor) -> Tensor:
+    """Return the population standard deviation; its gradient at a constant map is taken as 0."""
+    return x.std((2, 3), correction=0, keepdim=True)
+
+
+def _generalised_mean(x: Tensor) -> Tensor:
+    """Return ``mean(max(x, 1e-6) ** 3) ** (1 / 3)`` (Radenovic et al. 2018, arXiv 1711.02512, Eq. 3, with p = 3)."""
+    powers = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=1e-6) ** 3
+    return powers.mean((2, 3), keepdim=True).pow(1 / 3).to(x.dtype)
+
+
 def _no_squeeze(x: Tensor) -> Tensor:
     return x
 
 
-SQUEEZES: dict[str, Callable[[Tensor], Tensor]] = {"avg": _average, "max": _maximum, "none": _no_squeeze}
+SQUEEZES: dict[str, Function] = {
+    "avg": _average,
+    "max": _maximum,
+    "std": _deviation,
+    "gem": _generalised_mean,
+    "none": _no_squeeze,
+}
+
+
+def register_squeeze(name: str, function: Function) -> None:
+    """Make ``function`` the squeeze ``se.squeeze=NAME``: (B, C, H, W) -> (B, C, 1, 1).
+
+    Checkpoints hold the name alone: whoever loads one registers the same function first.
+
+    Raises:
+        UserError: for a name that is taken.
+    """
+    _register("squeeze", SQUEEZES, name, function)
+
+
+def register_gate(name: str, function: Function) -> None:
+    """Make ``function``, element by element, the last non-linearity ``se.gate=NAME``; see ``register_squeeze``."""
+    _register("gate", GATES, name, function)
+
+
+def _register(axis: str, known: dict[str, Function], name: str, function: Function) -> None:
+    if known.get(name, function) is not function:
+        raise UserError(f'se.{axis} has a "{name}" already: register another name')
+    known[name] = function
+    if name not in CHOICES[axis]:
+        CHOICES[axis].append(name)
 
 
 class Excitation(nn.Module):
@@ -54,27 +105,64 @@ class Excitation(nn.Module):
         return f"gate={self.gate}"
 
 
-class SqueezeExcitation(nn.Module):
-    """``x * excitation(squeeze(x))``: (B, C, H, W) -> (B, C, H, W).
+class SqueezeExcitation(AttentionBlock):
+    """``x * excitation(squeeze(x))``: (B, C, ...) -> the same, with none to three dimensions behind the channels.
 
-    ``excitation`` is a submodule whose output is the gate, so a forward hook on it sees every gate.
+    (B, C) are descriptors, (B, C, L) series, (B, C, H, W) maps, (B, C, D, H, W) volumes. ``excitation`` is a submodule
+    whose output is the gate, (B, C, 1, 1), so a forward hook on it sees every gate.
     """
 
     def __init__(self, channels: int, config: SEConfig) -> None:
-        super().__init__()
-        self.channels = channels
-        self.config = config
+        super().__init__(channels, config)
         self.excitation = Excitation(channels, config)
 
     @property
-    def hidden_channels(self) -> int:
-        """Width of the excitation's hidden layer."""
-        return self.excitation.fc1.out_channels
+    def gating(self) -> nn.Module:
+        """The excitation."""
+        return self.excitation
 
     def gate(self, x: Tensor) -> Tensor:
-        """Return the gate (B, C, 1, 1) of ``x`` without applying it."""
-        gate: Tensor = self.excitation(SQUEEZES[self.config.squeeze](x))
-        return gate
+        """Return the gate of ``x``, (B, C, 1, ...) or for NoSqueeze as large as x, without applying it.
+
+        Raises:
+            UserError: if ``x`` has another number of channels or of dimensions.
+        """
+        squeeze = SQUEEZES[self.config.squeeze]
+        if isinstance(cast(object, x), fx.Proxy):  # which has no shape
+            traced: Tensor = self.excitation(squeeze(x))
+            return traced
+        if not 2 <= x.ndim <= 5 or x.shape[1] != self.channels:
+            raise UserError(
+                f"this SE block takes (B, {self.channels}), (B, {self.channels}, L), (B, {self.channels}, H, W) or "
+                f"(B, {self.channels}, D, H, W), not {tuple(x.shape)}"
+            )
+        # Whatever lies behind the channels is one plane to squeeze.
+        plane = x if x.ndim == 4 else x.reshape(*x.shape[:2], -1, 1)
+        gate: Tensor = self.excitation(squeeze(plane))
+        if x.ndim == 4:
+            return gate
+        return gate.reshape(x.shape if gate.shape == plane.shape else x.shape[:2] + (1,) * (x.ndim - 2))
+
+    def standard_gate(self) -> GateParameters | str:
+        """Return the parameters of ``sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2)``, or why that is not the gate.
+
+        A module that somebody derived, replaced or gave another forward is not known to compute that.
+        """
+        for axis in fields(self.config):
+            value = getattr(self.config, axis.name)
+            if axis.name not in _SHAPES_AND_PLACES and value != axis.default:
+                return f"se.{axis.name} is {value}"
+        excitation = self.excitation
+        if not (
+            _GATE_IS_STANDARD
+            and is_as_written(self, SqueezeExcitation, _GATE, "gate")
+            and is_as_written(excitation, Excitation, _EXCITE)
+            and _is_fully_connected(excitation.fc1)
+            and _is_fully_connected(excitation.fc2)
+        ):
+            return "the excitation is not as senet wrote it"
+        fc1, fc2 = excitation.fc1, excitation.fc2
+        return GateParameters(fc1.weight, fc1.bias, fc2.weight, fc2.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Scale every channel of ``x`` by its gate."""
@@ -85,8 +173,59 @@ class SqueezeExcitation(nn.Module):
         return f"channels={self.channels}, squeeze={self.config.squeeze}"
 
 
+def build_block(channels: int, config: SEConfig) -> AttentionBlock:
+    """Return the block ``config.block`` for a map of ``channels``.
+
+    The global generator ends where SE would leave it: of one seed, the trunk around any block is the same.
+
+    Raises:
+        UserError: if its library is not installed.
+    """
+    se = SqueezeExcitation(channels, config)
+    if config.block == "se":
+        return se
+    ours = {"highway": HighwayGate, "mask": SoftMask}.get(config.block)
+    with torch.random.fork_rng(devices=[]):
+        if ours is not None:
+            return ours(channels, config)
+        blocks = integration("timm_blocks", package="timm", asked=f"se.block={config.block}")
+        block: AttentionBlock = blocks.TimmBlock(channels, config)
+        return block
+
+
 def place(se: SEConfig | None, placement: Placement, channels: int) -> nn.Module:
-    """Return an SE block if ``se`` belongs at ``placement``, else ``nn.Identity()``."""
+    """Return the block of ``se`` if it belongs at ``placement``, else ``nn.Identity()``."""
     if se is not None and se.placement == placement:
-        return SqueezeExcitation(channels, se)
+        return build_block(channels, se)
     return nn.Identity()
+
+
+_SHAPES_AND_PLACES = ("reduction", "round_to", "placement", "stages", "bias")
+"""The axes of ``SEConfig`` that leave the formula of the gate as it is. Any other may change it."""
+
+
+_GATE, _EXCITE, _CONVOLVE = SqueezeExcitation.gate, Excitation.forward, nn.Conv2d.forward
+
+
+def _is_fully_connected(layer: nn.Module) -> bool:
+    return bool(
+        is_as_written(layer, nn.Conv2d, _CONVOLVE) and layer.kernel_size == (1, 1) and layer.groups == 1
+    )
+
+
+def _computes_the_standard_gate() -> bool:
+    """Whether the modules above, as they stand in this file, compute what ``senet.kernels`` takes their gate for.
+
+    Tried on one example: who edits a forward need not remember that a kernel knows the old one.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.no_grad():
+        block = SqueezeExcitation(4, SEConfig(reduction=1)).double()
+        for parameter in block.parameters():
+            parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+        x = torch.linspace(-2, 3, 16, dtype=torch.float64).view(1, 4, 2, 2)
+        fc1, fc2 = block.excitation.fc1, block.excitation.fc2
+        _, logits = excite(x.mean((2, 3)), GateParameters(fc1.weight, fc1.bias, fc2.weight, fc2.bias))
+        return bool(torch.allclose(block.gate(x).flatten(1), logits.sigmoid()))
+
+
+_GATE_IS_STANDARD = _computes_the_standard_gate()

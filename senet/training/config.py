@@ -1,66 +1,187 @@
-"""The schema of a run: every key there is, its type and default; unknown keys name the nearest valid one."""
+"""The schema of a run: every key there is, its type, its default and what it does."""
 
 import hashlib
-import inspect
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import field, fields, is_dataclass
-from typing import Annotated, Any, get_args, get_type_hints
+from dataclasses import field
+from typing import Any, Literal, Required, Self, cast, get_args
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, with_config
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from senet.data import AnyDataConfig, AugmentConfig
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError
 from senet.kernels import Kernels
+from senet.models.families import STARTING, check_options
 from senet.nn import SEConfig
+from senet.ranges import (
+    Between,
+    Count,
+    Limit,
+    Natural,
+    Positive,
+    Seed,
+    ShareBelowOne,
+    Side,
+    Workers,
+)
+from senet.training import launch
+from senet.training.batchnorm import BatchNormConfig
+from senet.training.logger_settings import LoggerConfig
 from senet.training.objective import LossConfig, MixConfig
 from senet.training.optimizers import AnyOptimizer
 from senet.training.schedules import AnySchedule
+from senet.training.validation import validate
+from senet.weights.checkpoint import Averaging
 
+AVERAGING = get_args(Averaging)
 _CLOSED = ConfigDict(extra="forbid")
-AnyData = Annotated[AnyDataConfig, Field(discriminator="name")]
+
+
+Precision = Literal[
+    "auto", "32-true", "32", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "64"
+]
+
+
+@with_config(extra="forbid")
+class TrainerSettings(TypedDict, total=False):
+    """Arguments of Lightning's Trainer that a user may set; the others belong to the run.
+
+    Attributes:
+        max_epochs: length of the run in epochs.
+        min_epochs: epochs before anything may end the run early.
+        max_steps: length of the run in optimiser steps, if that comes first; -1 for no limit.
+        min_steps: optimiser steps before anything may end the run early.
+        max_time: end the run after DD:HH:MM:SS.
+        accelerator: the kind of device; "auto" takes a GPU where there is one.
+        devices: processes on each machine, one per GPU or one per CPU process.
+        num_nodes: machines.
+        strategy: how processes share the work.
+        precision: of the computation; "auto" is bf16-mixed where the device has instructions for it, else 32-true.
+        accumulate_grad_batches: batches whose gradients make one optimiser step.
+        gradient_clip_val: largest gradient.
+        gradient_clip_algorithm: clip the norm of all gradients, or each value.
+        sync_batchnorm: BatchNorm takes its statistics from all processes.
+        deterministic: use deterministic algorithms alone; "warn" says where there is none.
+        benchmark: let cuDNN try its algorithms first.
+        detect_anomaly: let autograd say which operation made a NaN; slow.
+        inference_mode: evaluate under ``torch.inference_mode``, else under ``no_grad``.
+        profiler: print where the time went.
+        limit_train_batches: train on so many batches of an epoch, or on this share.
+        limit_val_batches: the same in validation; 0 for no validation.
+        overfit_batches: train on the same so many batches again and again; 0 is off.
+        val_check_interval: validate also every so many batches, or after this share of an epoch.
+        check_val_every_n_epoch: epochs between validations.
+        log_every_n_steps: optimiser steps between rows of steps.csv.
+    """
+
+    max_epochs: Literal[-1] | Count | None
+    min_epochs: Natural | None
+    max_steps: Literal[-1] | Count
+    min_steps: Natural | None
+    max_time: str | None
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
+    devices: Literal["auto", -1] | Count | str | list[Natural]
+    num_nodes: Count
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp"]
+    precision: Precision | None
+    accumulate_grad_batches: Count
+    gradient_clip_val: Positive | None
+    gradient_clip_algorithm: Literal["norm", "value"] | None
+    sync_batchnorm: bool
+    deterministic: bool | Literal["warn"]
+    benchmark: bool | None
+    detect_anomaly: bool
+    inference_mode: bool
+    profiler: Literal["simple", "advanced", "pytorch"] | None
+    limit_train_batches: Limit
+    limit_val_batches: Literal[0] | Limit
+    overfit_batches: Natural
+    val_check_interval: Limit | None
+    check_val_every_n_epoch: Count
+    log_every_n_steps: Count
 
 
 @with_config(extra="allow")
-class TrainerSettings(TypedDict, total=False):
-    """Arguments of Lightning's Trainer; the types of the usual ones are checked before anything starts."""
+class ModelSettings(TypedDict, total=False):
+    """The network, and the options of its family.
 
-    max_epochs: int
-    max_steps: int
-    accelerator: str
-    devices: int | str | list[int]
-    num_nodes: int
-    precision: str | None
-    accumulate_grad_batches: int
-    gradient_clip_val: float | None
-    sync_batchnorm: bool
-    deterministic: bool | str
-    limit_train_batches: int | float
-    limit_val_batches: int | float
-    strategy: str
-    gradient_clip_algorithm: str | None
-    overfit_batches: int
-    check_val_every_n_epoch: int
-    log_every_n_steps: int
+    Attributes:
+        name: which network.
+        weights: to start from: timm:NAME.TAG, torchvision:ENUM.NAME, caffe:FILE, a file or a run directory.
+        new_classifier: start the classifier anew, though the weights have one of as many classes.
+        freeze: the last stage that stands still, with all before it; stages are numbered as in the paper.
+        drop_path: the rate of stochastic depth in the last block; the others' rise to it.
+        dropout: before the classifier.
+        stride_on: which convolution of a bottleneck has the stride: "1x1", the paper's, or "3x3", torchvision's.
+        stem_pool: max pooling of the stem: "ceil", the paper's, or "pad", torchvision's.
+        zero_channels: where a CIFAR ResNet's shortcut gets its new channels, zeros: "behind" the old ones or on "both"
+            sides of them.
+        branch_relu: a ReLU at the end of the residual branch, before SE: for timm's legacy_seresnet18 and 34 alone.
+        timm_name: of timm's network, for model=timm and model=se_timm.
+        pretrained: start from timm's weights.
+    """
+
+    name: Required[str]
+    weights: str | None
+    new_classifier: bool
+    freeze: Natural | None
+    drop_path: ShareBelowOne
+    dropout: ShareBelowOne
+    stride_on: Literal["1x1", "3x3"]
+    stem_pool: Literal["ceil", "pad"]
+    zero_channels: Literal["behind", "both"]
+    branch_relu: bool
+    timm_name: str | None
+    pretrained: bool
+
+
+class Composed:
+    """A configuration made of plain values, which it carries along: they are what is stored and hashed."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Check ``values`` and return them as a configuration.
+
+        Raises:
+            UserError: for the first unknown key, wrong type or impossible value, naming the key in full.
+        """
+        config: Self = validate(cls, values)
+        vars(config)["_values"] = dict(values)
+        return config
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The plain values that this configuration was made of."""
+        values: dict[str, Any] = vars(self)["_values"]
+        return values
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits that identify what is trained."""
+        return config_hash(self.values)
 
 
 @dataclass(frozen=True, config=_CLOSED)
 class EmaConfig:
-    """Exponential moving average of the weights, evaluated and saved beside the raw ones.
+    """Average of the weights, evaluated and saved beside the raw ones.
 
     Attributes:
-        decay: per step; ``None`` for no average.
+        decay: per step, of an exponential moving average; ``None`` for none.
+        epochs: instead of ``decay``: the equal average of the weights after each of the last so many epochs (SWA,
+            Izmailov et al. 2018, arXiv 1803.05407); before them it is the raw weights.
         warmup: start from a short memory, ``1 - (1 + step) ** (-2/3)`` while that is below ``decay``.
     """
 
-    decay: float | None = None
+    decay: Between | None = None
     warmup: bool = True
+    epochs: Count | None = None
 
     def __post_init__(self) -> None:
-        if self.decay is not None and not 0 < self.decay < 1:
-            raise UserError(f"ema.decay={self.decay} must lie between 0 and 1, or be null for no average")
+        if self.decay is not None and self.epochs is not None:
+            raise UserError("ema: decay and epochs are two kinds of average: set one of them alone")
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -71,7 +192,7 @@ class CheckpointConfig:
         every_n_steps: write ``last`` also every so many optimiser steps; ``None`` for never.
     """
 
-    every_n_steps: int | None = None
+    every_n_steps: Count | None = None
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -82,56 +203,20 @@ class RanksConfig:
         check_every_n_steps: optimiser steps between comparisons of all ranks' weights.
     """
 
-    check_every_n_steps: int = 200
-
-    def __post_init__(self) -> None:
-        if self.check_every_n_steps < 1:
-            raise UserError(f"ranks.check_every_n_steps={self.check_every_n_steps} must be 1 or more")
+    check_every_n_steps: Count = 200
 
 
 @dataclass(frozen=True, config=_CLOSED)
-class WandbConfig:
-    """Weights & Biases.
-
-    Attributes:
-        project: project name.
-        entity: user or team; ``None`` takes the account's default.
-        group: runs that belong together; ``None`` takes the run's ``name``, so that seeds and variants of one
-            network and data set stand side by side.
-        offline: write locally and need no account; ``wandb sync`` uploads later.
-        tags: labels of the run.
-    """
-
-    project: str = "senet"
-    entity: str | None = None
-    group: str | None = None
-    offline: bool = False
-    tags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, config=_CLOSED)
-class LoggerConfig:
-    """Loggers beside the CSV files, which are always written.
-
-    Attributes:
-        wandb: settings of Weights & Biases, or ``None`` for off.
-        tensorboard: whether to write TensorBoard events.
-    """
-
-    wandb: WandbConfig | None = None
-    tensorboard: bool = False
-
-
-@dataclass(frozen=True, config=_CLOSED)
-class RunConfig:
+class RunConfig(Composed):
     """One training run.
 
     Attributes:
         seed: of every random stream.
         name: of the run, part of its directory's name.
         runs_dir: where run directories are made.
-        model: ``name``, the options of ``create_model``, ``weights`` to start from (see ``senet.weights``), and
-            ``freeze``, the last stage that stands still.
+        model: ``name``, the options of ``create_model``, ``weights`` to start from (see ``senet.weights``),
+            ``new_classifier`` to start that anew, ``freeze``, the last stage that stands still, and ``drop_path``, the
+            rate of stochastic depth.
         se: the SE blocks; ``None`` for a plain network.
         data: which images.
         augment: training augmentation.
@@ -139,22 +224,24 @@ class RunConfig:
         optimizer: optimiser and learning rate.
         schedule: of the learning rate.
         loss: loss function.
+        batch_norm: frozen at the end, or estimated anew.
         ema: average of the weights.
         checkpoint: when to save.
         ranks: how often the ranks are compared.
         channels_last: NHWC memory layout, faster in most cases.
         compile: ``torch.compile`` the network in place.
         kernels: the residual tail's implementation: "auto" takes the fused one where it pays, "eager", "triton".
+        fit_memory: at out-of-memory, halve ``data.batch_size`` and double ``trainer.accumulate_grad_batches``.
         trainer: arguments of Lightning's Trainer, under Lightning's names.
         logger: which loggers.
     """
 
-    seed: int
+    seed: Seed
     name: str
     runs_dir: str
-    model: dict[str, Any]
+    model: ModelSettings
     se: SEConfig | None
-    data: AnyData
+    data: AnyDataConfig
     augment: AugmentConfig
     mixing: MixConfig
     optimizer: AnyOptimizer
@@ -163,36 +250,62 @@ class RunConfig:
     ema: EmaConfig
     trainer: TrainerSettings
     logger: LoggerConfig
+    batch_norm: BatchNormConfig = field(default_factory=BatchNormConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     ranks: RanksConfig = field(default_factory=RanksConfig)
     channels_last: bool = True
     compile: bool = False
     kernels: Kernels = "auto"
+    fit_memory: bool = False
 
     def __post_init__(self) -> None:
-        check_trainer(self.trainer)
-        if self.model.get("name") is None:
-            raise UserError("model.name is missing: choose a network with model=NAME")
+        check_end(self.trainer)
+        check_options(self.model["name"], self.model_options)
+
+    @property
+    def identity(self) -> str:
+        """What all ranks of a job must have in common, in one line."""
+        return f"config {self.hash}, seed {self.seed}"
+
+    @property
+    def global_batch(self) -> int:
+        """Images of one optimiser step, over all machines, devices and accumulated batches."""
+        trainer: Mapping[str, Any] = self.trainer
+        more = [int(trainer.get(key) or 1) for key in ("num_nodes", "accumulate_grad_batches")]
+        return self.data.batch_size * launch.process_count(trainer) * math.prod(more)
+
+    def with_smaller_batches(self) -> "RunConfig | None":
+        """Return the same run with batches of half the size and twice as many a step; None if they are odd."""
+        half, odd = divmod(self.data.batch_size, 2)
+        if odd:
+            return None
+        data, trainer = dict(self.values["data"]), dict(self.values["trainer"])
+        data["batch_size"] = half
+        trainer["accumulate_grad_batches"] = 2 * int(trainer.get("accumulate_grad_batches") or 1)
+        return RunConfig.of({**self.values, "data": data, "trainer": trainer})
 
     @property
     def model_options(self) -> dict[str, Any]:
         """The options of ``create_model`` alone."""
-        return {k: v for k, v in self.model.items() if k not in ("name", "weights", "freeze")}
+        return {k: v for k, v in self.model.items() if k not in ("name", *STARTING)}
 
 
 @dataclass(frozen=True, config=_CLOSED)
-class EvalConfig:
+class EvalConfig(Composed):
     """One evaluation.
 
     Attributes:
         run: run directory whose checkpoint is evaluated.
         ckpt: checkpoint file, instead of ``run``.
         which: "best" or "last" checkpoint of ``run``.
-        weights: "raw", "ema", or "auto" for those the checkpoint was chosen by.
+        weights: of a checkpoint "raw", "ema", or "auto" for those it was chosen by; or instead of ``run`` and ``ckpt``
+            what ``model.weights`` takes: timm:NAME.TAG, torchvision:ENUM.NAME, caffe:FILE, a FILE or folder; or
+            several, with --bulk.
         data: another data set than the one stored; ``None`` keeps the stored one.
         root: the stored data set at another place.
         size: crop size in pixels, if not the stored one; the resize scales with it.
         batch_size: images per device and step; ``None`` takes the stored one.
+        workers: processes that decode images; ``None`` takes the stored number.
         output: directory of the results; ``None`` makes one beside the checkpoint.
         trainer: arguments of Lightning's Trainer.
     """
@@ -200,86 +313,44 @@ class EvalConfig:
     trainer: TrainerSettings
     run: str | None = None
     ckpt: str | None = None
-    which: str = "best"
+    which: Literal["best", "last"] = "best"
     weights: str = "auto"
-    data: AnyData | None = None
+    data: AnyDataConfig | None = None
     root: str | None = None
-    size: int | None = None
-    batch_size: int | None = None
+    size: Side | None = None
+    batch_size: Count | None = None
+    workers: Workers | None = None
     output: str | None = None
 
+    @property
+    def identity(self) -> str:
+        """What all ranks of a job must have in common, in one line."""
+        return f"config {self.hash}"
+
     def __post_init__(self) -> None:
-        check_trainer(self.trainer)
-        if (self.run is None) == (self.ckpt is None):
-            raise UserError("give run=RUN_DIR or ckpt=FILE, one of the two")
-        for key, valid in (("which", ("best", "last")), ("weights", ("auto", "raw", "ema"))):
-            value = getattr(self, key)
-            if value not in valid:
-                raise UserError(f'{key}="{value}"{did_you_mean(value, valid)}')
+        if (self.run is not None) + (self.ckpt is not None) + (self.spec is not None) != 1:
+            hint = "" if self.spec is None else f' (weights="{self.spec}" is none of {", ".join(AVERAGING)})'
+            raise UserError(f"give run=RUN_DIR, ckpt=FILE or weights=SPEC, one of them{hint}")
+
+    @property
+    def spec(self) -> str | None:
+        """The weights that are evaluated instead of a run's or a checkpoint's."""
+        return None if self.weights in AVERAGING else self.weights
+
+    @property
+    def averaging(self) -> Averaging:
+        """Which of a checkpoint's weights are evaluated."""
+        return cast(Averaging, self.weights) if self.spec is None else "auto"
 
 
-# Ours to decide: the run directory, its loggers and its callbacks hold together.
-TRAINER_OURS = {
-    "logger",
-    "callbacks",
-    "default_root_dir",
-    "plugins",
-    "enable_checkpointing",
-    "model_registry",
-}
-TRAINER_OURS |= {"enable_progress_bar", "enable_model_summary", "use_distributed_sampler", "barebones"}
-
-
-def check_trainer(trainer: Mapping[str, Any]) -> None:
-    """Refuse keys that Lightning's Trainer does not have, or that the run decides itself."""
-    for key in trainer.keys() - TrainerSettings.__annotations__.keys():
-        from pytorch_lightning import Trainer  # seconds to import, and seldom needed here
-
-        valid = set(inspect.signature(Trainer.__init__).parameters) - TRAINER_OURS - {"self"}
-        if key in TRAINER_OURS:
-            raise UserError(f"trainer.{key} is decided by the run; there is nothing to set")
-        if key not in valid:
-            raise UserError(
-                f"trainer.{key}: Lightning's Trainer has no such argument{did_you_mean(key, valid)}"
-            )
-
-
-def validate(schema: Any, values: Mapping[str, Any]) -> Any:
-    """Return ``values`` as a ``schema``.
-
-    Raises:
-        UserError: for the first unknown key, wrong type or impossible value, naming the key in full.
-    """
-    try:
-        return TypeAdapter(schema).validate_python(values)
-    except ValidationError as error:
-        raise UserError(_message(schema, values, error.errors()[0])) from error
-
-
-def _field_names(schema: Any) -> set[str]:
-    """Return the names of all fields reachable from a schema, for hints."""
-    names = {f.name for f in fields(schema)} if is_dataclass(schema) else set()
-    parts = get_type_hints(schema).values() if names else get_args(schema)
-    return names.union(*(_field_names(part) for part in parts))
-
-
-def _message(schema: Any, values: Mapping[str, Any], error: Any) -> str:
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    # A union puts its tag into the location; only parts that are keys of the values belong to the path.
-    path: list[str] = []
-    node: Any = values
-    for part in error["loc"]:
-        is_key = isinstance(node, Mapping) and part in node
-        if is_key or (isinstance(node, list | tuple) and isinstance(part, int)):
-            path.append(str(part))
-            node = node[part]
-    if error["type"] == "missing":
-        path.append(str(error["loc"][-1]))
-    key = ".".join(path)
-    if error["type"] == "unexpected_keyword_argument":
-        return f"there is no key {key}{did_you_mean(path[-1], _field_names(schema))}"
-    return f"{key}={error.get('input')!r}: {error['msg']}"
+def check_end(trainer: Mapping[str, Any]) -> None:
+    """Refuse a training without an end: the learning rate's schedule needs to know it."""
+    epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
+    if epochs in (None, -1) and steps == -1:
+        raise UserError(
+            f"trainer.max_epochs={epochs} has no end: set trainer.max_epochs or trainer.max_steps to 1 or more; "
+            "the learning rate's schedule needs to know it"
+        )
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

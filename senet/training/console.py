@@ -1,25 +1,59 @@
 """The console is ours: our own lines on stdout, everything libraries say in the run's log file."""
 
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from textwrap import TextWrapper
+
+from senet.table import terminal_width
+
+OK, FAILED, MISUSED = 0, 1, 2
+"""Exit statuses: success, a failure, a mistake of the user's."""
 
 log = logging.getLogger("senet")
 LIBRARIES = ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric")
 
 
-def setup_console(rank: int = 0) -> None:
+def rank() -> int:
+    """Return this process's rank over all machines."""
+    return int(os.environ.get("RANK", 0))
+
+
+def under_torchrun() -> bool:
+    """Whether this process is one of several ranks that a launcher, ours or another, has started."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+class _Terminal(logging.Formatter):
+    """Breaks at spaces what a terminal would break anywhere; in a file or a pipe a line stays a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text, width = super().format(record), terminal_width()
+        if width is None:
+            return text
+        wrap = TextWrapper(width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
+        # A path that does not fit on a line of its own stays where it is.
+        return "\n".join(
+            line if max(map(len, line.split()), default=0) > width - 10 else wrap.fill(line)
+            for line in text.split("\n")
+        )
+
+
+def setup_console() -> None:
     """Print our own messages of rank 0; keep libraries and warnings off the terminal."""
     log.handlers.clear()
     log.setLevel(logging.INFO)
     log.propagate = False
-    if rank == 0:
+    if rank() == 0:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no UTF-8
+            sys.stdout.reconfigure(errors="backslashreplace")
         handler = logging.StreamHandler(sys.stdout)
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Terminal("%(message)s"))
         log.addHandler(handler)
     root = logging.getLogger()
     root.handlers[:] = [logging.NullHandler()]
@@ -27,6 +61,7 @@ def setup_console(rank: int = 0) -> None:
         library = logging.getLogger(name)
         library.handlers.clear()
         library.propagate = True
+    logging.raiseExceptions = False  # a full disk under the log is no reason for a traceback
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     # Native code (gloo, NCCL, libtorch) writes to stderr by itself.
@@ -37,7 +72,7 @@ def setup_console(rank: int = 0) -> None:
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append our messages and the libraries', with times, to the run's log."""
-    handler = logging.FileHandler(path)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="surrogateescape")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     log.addHandler(handler)
     root = logging.getLogger()
@@ -48,7 +83,8 @@ def log_to_file(path: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         root.removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def say(message: str) -> None:

@@ -1,38 +1,41 @@
-"""From the command line to a job: Hydra composes, this module starts what was composed.
+"""From the command line to a job: Hydra composes, this module checks what was composed and starts it.
 
-Only this file and ``study/plan.py`` know Hydra. ``train.py`` and ``eval.py`` are its entry points around them.
+Only this file and ``study/plan.py`` know Hydra. ``--help`` and a misspelt key are answered without torch, which takes
+seconds to import: what needs it is imported where a job begins.
 """
 
-import functools
+import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from senet.errors import UserError, did_you_mean
-from senet.models import Network, create_model, foreign_names, is_se, model_names
-from senet.models.factory import builder_options
-from senet.nn import SEConfig
-from senet.training import launch
-from senet.training.config import EvalConfig, RunConfig, config_hash, validate
-from senet.training.console import say, setup_console
-from senet.training.environment import describe_environment
-from senet.training.rundir import RunDir, checkpoint_path, link_latest, write_atomically
+from senet.errors import UserError, did_you_mean, in_a_line
+from senet.files import configs_directory
+from senet.models.families import STARTING, foreign_names, is_se, model_names, model_options
+from senet.nn.config import SEConfig
+from senet.rundir import RunDir, checkpoint_path
+from senet.training.console import FAILED, MISUSED, OK, rank, say, setup_console, under_torchrun
+from senet.training.mistakes import explain, refuse_hydras_own
 
-RESUMABLE = ("trainer.", "data.root", "data.workers", "data.batch_size", "checkpoint.")
+if TYPE_CHECKING:
+    from senet.models import Network
+    from senet.training.config import EvalConfig, RunConfig
+
+Config = TypeVar("Config", "RunConfig", "EvalConfig")
+
+RESUMABLE = ("trainer.", "data.root", "data.file", "data.workers", "data.batch_size", "checkpoint.")
 """What may change when a run is resumed, but not the images of a step; all else would make it another run."""
 
 MULTIRUN = ("-m", "--multirun")
@@ -44,7 +47,7 @@ def register_models() -> None:
     """Make every network of the zoo a choice of the config group ``model``, its options as keys."""
     store = ConfigStore.instance()
     for name in (*model_names(), *foreign_names()):
-        options = {"weights": None, "freeze": None} | builder_options(name)
+        options = STARTING | model_options(name)
         se = SEConfig().to_dict() if is_se(name) else None
         store.store(name, {"model": {"name": name, **options}, "se": se}, group="model", package="_global_")
 
@@ -55,14 +58,29 @@ def command_line(main: Callable[[], None], study: Callable[[list[str]], int] | N
     What asks for many runs goes to ``study``: Hydra's own multirun is started again by every rank.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit; we want the exception
-    setup_console(launch.rank())
+    setup_console()
     register_models()
     with in_one_line():
+        refuse_hydras_own(sys.argv[1:])
         if _asks_for_study(sys.argv[1:]):
             if study is None:
                 raise UserError("-m: this program does one thing at a time")
             sys.exit(study([a for a in sys.argv[1:] if a not in MULTIRUN]))
-        main()
+        sys.argv[1:] = bulk(sys.argv[1:])
+        with _filled():
+            main()
+
+
+@contextmanager
+def _filled() -> Iterator[None]:
+    """Break the page of ``--help`` at 80 columns: Hydra has a line for all choices of a group."""
+    page = io.StringIO()
+    try:
+        with redirect_stdout(page) if {"--help", "-h"} & {*sys.argv} else nullcontext():
+            yield
+    finally:
+        for line in page.getvalue().splitlines():
+            print(textwrap.fill(line, 80, subsequent_indent="  ") if len(line) > 80 else line)
 
 
 @contextmanager
@@ -74,6 +92,12 @@ def in_one_line() -> Iterator[None]:
         _fail(str(error))
     except (HydraException, OmegaConfBaseException) as error:
         _fail(explain(error))
+    except OSError as error:
+        _fail(in_a_line(error))
+    except ValueError as error:
+        if not str(error).startswith("Config group override"):  # Hydra's word for GROUP=null or GROUP=1
+            raise
+        _fail(explain(error))
 
 
 def _asks_for_study(arguments: list[str]) -> bool:
@@ -84,56 +108,7 @@ def _asks_for_study(arguments: list[str]) -> bool:
 
 def _fail(message: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(launch.MISUSED)
-
-
-def explain(error: BaseException) -> str:
-    """Return Hydra's message as one line that names the nearest valid key or choice."""
-    text = str(error).strip()
-    key = re.search(r"Could not override '([^']+)'", text)
-    if key:
-        name = key.group(1)
-        if name.startswith("se."):
-            return f"{name}: this network has no SE block; choose an SE network with model=se_NAME"
-        return f"there is no key {name}{did_you_mean(name, _known_keys())}"
-    choice = re.search(r"Could not find '(.+)/([^/']+)'", text)
-    if choice:
-        group, name = choice.groups()
-        options = re.findall(r"^\t(\S+)$", text, flags=re.MULTILINE)
-        return f"{group}={name}: there is no such choice{did_you_mean(name, options)}"
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-def configs_directory() -> Path:
-    """Return the directory of the configuration files: beside the script, or else beside the package.
-
-    Raises:
-        UserError: if there is none.
-    """
-    places = [Path(sys.argv[0]).resolve().parent, Path(__file__).resolve().parents[2], Path.cwd()]
-    for place in places:
-        if (place / "configs" / "train.yaml").is_file():
-            return place / "configs"
-    raise UserError("there is no configs directory here: run this in a checkout of the project")
-
-
-def _known_keys() -> list[str]:
-    """Return every config group and every dotted key of what the user chose, for hints."""
-    name = "eval" if Path(sys.argv[0]).stem == "eval" else "train"
-    with initialize_config_dir(str(configs_directory()), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        groups = set(loader.list_groups(""))
-        chosen = [a for a in sys.argv[1:] if a.partition("=")[0] in groups and "," not in a]
-        config = OmegaConf.to_container(compose(name, overrides=chosen))
-    keys = [str(group) for group in groups]
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items() if isinstance(node, Mapping) else ():
-            keys.append(f"{prefix}{key}")
-            walk(value, f"{prefix}{key}.")
-
-    walk(config, "")
-    return keys
+    sys.exit(MISUSED)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
@@ -144,125 +119,183 @@ def plain(config: DictConfig) -> dict[str, Any]:
     values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(values, dict)
     for section in (values.get("optimizer", {}), values.get("schedule", {})):
-        given = values.get("recipe", {}).get(section.get("name"), {})
+        name = section.get("name") if isinstance(section, Mapping) else None
+        given = values.get("recipe", {}).get(name, {}) if isinstance(name, str) else {}
         for key in given.keys() - section.keys():
-            raise UserError(f"recipe.{section['name']}.{key}: no such key{did_you_mean(key, section)}")
+            raise UserError(f"recipe.{name}.{key}: no such key{did_you_mean(key, section)}")
     return {str(key): v for key, v in values.items() if key not in ("hydra", "recipe", *STUDY_SECTIONS)}
 
 
-def _job(job: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """End a job's mistakes here: Hydra would add lines of its own."""
-
-    @functools.wraps(job)
-    def wrapped(config: DictConfig) -> None:
-        try:
-            job(config)
-        except UserError as error:
-            _fail(str(error))
-
-    return wrapped
-
-
-@_job
+@in_one_line()  # here already: Hydra would add lines of its own
 def train(config: DictConfig) -> None:
     """Start, or with ``resume=RUN_DIR`` continue, one training run."""
     values = plain(config)
     resume = values.pop("resume", None)
-    _join(values["trainer"])
     typed = list(HydraConfig.get().overrides.task)
     for override in typed:
         if override.lstrip("+~").partition("=")[0].partition(".")[0] in STUDY_SECTIONS:
             raise UserError(f"{override} is for a study of many runs: add -m")
-    run, values = _on_rank_zero(lambda: resume_run(Path(resume), typed) if resume else new_run(values, typed))
-    _start("train", run, values)
+    make = (
+        (lambda: resume_run(Path(resume).expanduser(), typed)) if resume else (lambda: new_run(values, typed))
+    )
+    _start("train", *_on_rank_zero(values["trainer"], make))
 
 
-@_job
+@in_one_line()  # here already: Hydra would add lines of its own
 def evaluate(config: DictConfig) -> None:
     """Start one evaluation."""
     values = plain(config)
-    _join(values["trainer"])
     typed = list(HydraConfig.get().overrides.task)
-    run, values = _on_rank_zero(lambda: new_evaluation(values, typed))
-    _start("eval", run, values)
+    if isinstance(values["weights"], list):
+        sys.exit(_evaluate_all(values, typed))
+    _start("eval", *_on_rank_zero(values["trainer"], lambda: new_evaluation(values, typed)))
 
 
-def _join(trainer: Mapping[str, Any]) -> None:
-    """Join the ranks that ``torchrun`` started, if it did."""
-    if launch.under_torchrun():
-        launch.join_group(trainer)
-    else:
-        launch.check_machines(trainer, 1)
+def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
+    """Evaluate several weights one after the other; print a table of them, and those that failed."""
+    from senet.rundir import read_json
+    from senet.table import Column, Table
+    from senet.training.jobs import run_processes
 
-
-def _on_rank_zero(make: Callable[[], RunDir]) -> tuple[RunDir, dict[str, Any]]:
-    """Make the run's directory on rank 0; every rank gets its path and configuration."""
-    box: tuple[Path, dict[str, Any]] | UserError | None = None
-    if launch.rank() == 0:
+    if under_torchrun():
+        raise UserError("--bulk starts its own processes: use trainer.devices=N, not torchrun")
+    rows: list[dict[str, Any]] = []
+    for spec in values["weights"]:
+        row: dict[str, Any] = {"source": str(spec)}
         try:
-            run = make()
-            box = run.path, run.config()
+            run, config = new_evaluation({**values, "weights": str(spec)}, typed)
+            if run_processes("eval", run, config) == OK:
+                row |= read_json(run.evaluation_file)
+            else:
+                row["error"] = run.record().get("error") or "failed"
+        except UserError as error:
+            row["error"] = str(error)
+        rows.append(row)
+        say("")
+    columns = [Column[dict[str, Any]]("weights", lambda row: row["source"], words=True)]
+    columns += [
+        Column("top-1, %", lambda row: f"{row['top1']:.2f}" if "top1" in row else "failed"),
+        Column("top-5, %", lambda row: f"{row['top5']:.2f}" if "top5" in row else ""),
+        Column("loss", lambda row: f"{row['loss']:.4f}" if "loss" in row else ""),
+        Column("images", lambda row: f"{row['count']:,}" if "count" in row else ""),
+    ]
+    say(Table(columns, rows).text())
+    failed = [row for row in rows if "error" in row]
+    for row in failed:
+        print(f"error: {row['source']}: {row['error']}", file=sys.stderr)
+    return FAILED if failed else OK
+
+
+def bulk(arguments: list[str]) -> list[str]:
+    """Return the arguments of ``eval.py --bulk weights=A,B`` for Hydra, to which commas mean another thing."""
+    if "--bulk" not in arguments:
+        return arguments
+    given = next((a for a in arguments if a.startswith("weights=")), "weights=")
+    specs = [spec for spec in given.removeprefix("weights=").strip("[]").split(",") if spec]
+    if not specs:
+        raise UserError("--bulk evaluates several weights: give weights=A,B,...")
+    listed = ",".join("'" + spec.strip("'").replace("'", "\\'") + "'" for spec in specs)
+    others = [a for a in arguments if a not in ("--bulk", given)]
+    return [*others, f"weights=[{listed}]"]
+
+
+def _on_rank_zero(
+    trainer: Mapping[str, Any], make: Callable[[], tuple[RunDir, Config]]
+) -> tuple[RunDir, Config]:
+    """Make the run's directory on rank 0; every rank gets its path and configuration."""
+    from senet.training import launch
+
+    if not under_torchrun():
+        launch.check_machines(trainer, 1)
+        return make()
+    launch.join_group(trainer)
+    box: tuple[Path, type[Config], dict[str, Any]] | UserError | None = None
+    if rank() == 0:
+        try:
+            run, config = make()
+            box = run.path, type(config), config.values
         except UserError as error:
             box = error
-    if launch.under_torchrun():
-        box = launch.broadcast(box)
+    box = launch.broadcast(box)
     if isinstance(box, UserError):
         raise box
     assert box is not None
-    return RunDir(box[0]), box[1]
+    path, kind, values = box
+    return RunDir(path), kind.of(values)
 
 
-def new_run(values: Mapping[str, Any], typed: list[str]) -> RunDir:
+def new_run(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir, "RunConfig"]:
     """Check a composed configuration and make its run directory; ``typed`` are the user's overrides.
 
     Raises:
         UserError: for anything that can be seen to be wrong before training; nothing is left behind.
     """
-    config, _ = check_run(values)
-    run = RunDir.create(Path(config.runs_dir), config.name, values, run_record(config, values, typed))
-    link_latest(run.path)
-    return run
+    from senet.training.effects import notes
+
+    config, network = check_run(values, typed)
+    run = RunDir.create(Path(config.runs_dir), config.name, values, run_record(config, typed))
+    run.hold()
+    for note in notes(config, network, typed):
+        say(note)
+    return run, config
 
 
-def run_record(config: RunConfig, values: Mapping[str, Any], typed: list[str]) -> dict[str, Any]:
+def run_record(config: "RunConfig", typed: list[str]) -> dict[str, Any]:
     """Return what ``run.json`` says of a run that is about to start."""
+    from senet.training.environment import describe_environment
+
+    # The name, then what the user typed: for people who read lists of runs.
+    title = [config.name, *(o for o in typed if not o.startswith(("runs_dir=", "logger", "name=")))]
     return {
         "task": "train",
-        "title": _title(config.name, typed),
+        "title": " ".join(title),
         "seed": config.seed,
-        "config_hash": config_hash(values),
-        "global_batch": launch.global_batch(config.data.batch_size, config.trainer),
+        "config_hash": config.hash,
+        "global_batch": config.global_batch,
         "overrides": typed,
         "status": "starting",
         "environment": describe_environment(),
     }
 
 
-def check_run(values: Mapping[str, Any]) -> tuple[RunConfig, Network]:
+def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tuple["RunConfig", "Network"]:
     """Check all that can be without data; return the configuration, and its network without memory.
+
+    ``typed`` are the user's overrides, which must all have an effect; ``None`` asks for none of that.
 
     Raises:
         UserError: for the first mistake; nothing is left behind.
     """
-    config: RunConfig = validate(RunConfig, values)
-    launch.process_count(config.trainer)
+    import torch
+
+    from senet.data.config import FilesConfig
+    from senet.models import create_model
+    from senet.nn.tail import set_drop_path
+    from senet.training.config import RunConfig
+    from senet.training.effects import check_batch_norm, check_effects
+
+    config = RunConfig.of(values)
+    if typed is not None:
+        check_effects(config, typed, configs_directory())
+    if not isinstance(config.data, FilesConfig) or config.data.keeps_in_memory:
+        config.augment.check_in_memory()
     with torch.device("meta"):
         network = create_model(config.model["name"], se=config.se, **config.model_options)
+    if rate := config.model.get("drop_path"):
+        set_drop_path(network, rate)
     network.check_input(config.data.preprocessing.size)
+    check_batch_norm(config, network)
     return config, network
 
 
-def _title(name: str, typed: list[str]) -> str:
-    """Return the run's name followed by what the user typed, for people who read lists of runs."""
-    return " ".join([name, *(o for o in typed if not o.startswith(("runs_dir=", "logger", "name=")))])
-
-
-def resume_run(path: Path, typed: list[str]) -> RunDir:
+def resume_run(path: Path, typed: list[str]) -> tuple[RunDir, "RunConfig"]:
     """Open a run directory to continue it, with the few changes that leave it the same run."""
+    from senet.training.config import RunConfig
+    from senet.training.environment import describe_environment
+
     run = RunDir.open(path.resolve())
-    if run.is_running():
-        raise UserError(f"{path} is still running (process {run.record()['pid']})")
-    config = OmegaConf.create(run.config())
+    run.hold()
+    composed = OmegaConf.create(run.config())
     changes = []
     for override in OverridesParser.create().parse_overrides(typed):
         key = override.key_or_group
@@ -272,35 +305,47 @@ def resume_run(path: Path, typed: list[str]) -> RunDir:
             raise UserError(
                 f"resume continues the run as it was: {key} cannot change (only {', '.join(RESUMABLE)}* can)"
             )
-        OmegaConf.update(config, key, override.value(), force_add=True)
+        OmegaConf.update(composed, key, override.value(), force_add=True)
         changes.append(override.input_line)
-    values = plain(config)
-    checked: RunConfig = validate(RunConfig, values)
-    now = launch.global_batch(checked.data.batch_size, checked.trainer)
-    before = run.record().get("global_batch", now)
-    if now != before:
+    config = RunConfig.of(plain(composed))
+    before = run.record().get("global_batch", config.global_batch)
+    if config.global_batch != before:
         raise UserError(
-            f"the run takes {before} images a step, these settings {now}: set data.batch_size (now "
-            f"{checked.data.batch_size}) or trainer.accumulate_grad_batches so that it stays {before}"
+            f"the run takes {before} images a step, these settings {config.global_batch}: set data.batch_size (now "
+            f"{config.data.batch_size}) or trainer.accumulate_grad_batches so that it stays {before}"
         )
-    write_atomically(run.config_file, OmegaConf.to_yaml(config))
+    run.write_config(config.values)
     history = [
         *run.record().get("resumed", []),
         {"overrides": changes, "environment": describe_environment()},
     ]
-    run.update(resumed=history, config_hash=config_hash(values))
-    return run
+    run.update(resumed=history, config_hash=config.hash)
+    return run, config
 
 
-def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> RunDir:
+def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir, "EvalConfig"]:
     """Check a composed evaluation and make its directory beside the checkpoint."""
-    config: EvalConfig = validate(EvalConfig, values)
-    launch.process_count(config.trainer)
-    checkpoint = checkpoint_path(config.run, config.ckpt, config.which).resolve()
-    if not checkpoint.is_file():
-        raise UserError(f"{checkpoint}: there is no such checkpoint")
-    home = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
-    parent = Path(config.output) if config.output else home / "evaluations"
+    from senet.training.config import EvalConfig
+    from senet.training.effects import check_evaluation
+    from senet.training.environment import describe_environment
+
+    check_evaluation(typed)
+    config = EvalConfig.of(values)
+    if config.spec is not None:
+        home, name = Path("runs"), re.sub(r"[^\w.-]+", "_", Path(config.spec).name)
+        if (
+            config.data is None
+            and not RunDir(Path(config.spec)).exists()
+            and not config.spec.endswith(".ckpt")
+        ):
+            raise UserError(f"{config.spec}: say on which images, e.g. data=imagefolder data.root=DIR")
+    else:
+        checkpoint = checkpoint_path(config.run, config.ckpt, config.which).resolve()
+        if not checkpoint.is_file():
+            raise UserError(f"{checkpoint}: there is no such checkpoint")
+        home = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+        name = config.which if config.run else checkpoint.stem
+    parent = Path(config.output).expanduser() if config.output else home / "evaluations"
     record = {
         "task": "eval",
         "title": "evaluation",
@@ -308,21 +353,27 @@ def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> RunDir:
         "status": "starting",
         "environment": describe_environment(),
     }
-    return RunDir.create(parent, config.which if config.run else checkpoint.stem, values, record)
+    return RunDir.create(parent, name, values, record), config
 
 
-def _start(task: str, run: RunDir, values: dict[str, Any]) -> None:
+def _start(task: str, run: RunDir, config: "RunConfig | EvalConfig") -> None:
     """Run a job on as many processes as it asks for, and report a failure in one line."""
-    resumed = (run.checkpoints / "last.ckpt").exists()
-    status = launch.run_processes(task, run, values)
-    if status == launch.OK or launch.rank() != 0:
-        sys.exit(status) if status else None
+    from senet.training.jobs import run_processes
+
+    resumed = run.checkpoint("last").exists()
+    status = run_processes(task, run, config)
+    if status == OK:
         return
-    record = run.record()
-    if record["status"] == "interrupted":
-        say(f"stopped; continue with: {task}.py resume={run.path}")
-    if record["error"]:
+    try:
+        record = run.record() if rank() == 0 else {}
+    except UserError:  # no run directory any more: that was said
+        sys.exit(status)
+    if record.get("status") == "interrupted":
+        say(f"stopped; continue with: train.py resume={run.path}" if task == "train" else "stopped")
+    if record.get("error"):
         print(f"error: {record['error']}", file=sys.stderr)
-        if not resumed and not any(run.checkpoints.iterdir()) and status == launch.MISUSED:
+        if status == MISUSED and not resumed and not record.get("began"):
             run.discard()
+        elif status == FAILED and run.checkpoint("last").exists():
+            say(f"once that is mended, continue with: train.py resume={run.path}")
     sys.exit(status)

@@ -1,5 +1,6 @@
-"""What ran where: versions, git state and hardware, recorded with every run."""
+"""The process and its machine: versions, git state and hardware, recorded with every run; its memory."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -61,3 +62,16 @@ def describe_environment() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
     }
+
+
+def keep_freed_memory() -> None:
+    """Let glibc's allocator keep what a step frees for the next one; with another C library nothing changes.
+
+    By default it hands large blocks back to the system, so that every step pages all its activations in again.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # glibc's numbers of mallopt's parameters
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 64 << 20)

@@ -5,51 +5,99 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from senet.data import AnyDataConfig, Preprocessing
+from senet.data import AnyDataConfig, Batch
 from senet.data.module import ImageData
 from senet.errors import UserError
-from senet.models import Network
-from senet.models.checkpoint import load_checkpoint, load_network
+from senet.files import write_json
+from senet.rundir import RunDir, checkpoint_path
 from senet.training import launch
-from senet.training.config import AnyData, EvalConfig, validate
+from senet.training.config import EvalConfig
 from senet.training.console import say
 from senet.training.evaluation import EvaluationModule
-from senet.training.rundir import RunDir, checkpoint_path, write_json
 from senet.training.trainer import build_trainer
+from senet.training.validation import validate
+from senet.weights.classes import outputs_for
+from senet.weights.trained import Trained, read_trained
 
 
 class _Evaluation(EvaluationModule):
-    def __init__(self, network: Network, data: ImageData) -> None:
+    """Evaluates a network among those of its classes that the data has.
+
+    Args:
+        trained: its network may have any number of outputs.
+        data: what it is evaluated on.
+        outputs: the place of the output for each class of the data; None for all, in order.
+    """
+
+    def __init__(self, trained: Trained, data: ImageData, outputs: list[int] | None) -> None:
         super().__init__(data, channels_last=True)
-        self.model = network.to(memory_format=torch.channels_last)
+        self.model = trained.network.to(memory_format=torch.channels_last)
+        self.weights = trained.weights or "raw"
+        self.outputs = None if outputs is None else torch.tensor(outputs)
+        self.right_among_all = 0
 
     def networks(self) -> dict[str, nn.Module]:
-        return {"raw": self.model}
+        return {self.weights: self.model}
+
+    def logits(self, network: nn.Module, images: Tensor, batch: Batch) -> Tensor:
+        logits: Tensor = network(images)
+        if self.outputs is None:
+            return logits
+        outputs = self.outputs.to(logits.device)
+        self.right_among_all += int((logits.argmax(1) == outputs[batch.labels]).sum())
+        return logits[:, outputs]
+
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        if self.outputs is None:
+            return
+        right = torch.tensor(self.right_among_all, device=self.device)
+        if self.trainer.world_size > 1:
+            torch.distributed.all_reduce(right)
+        self.results["val/top1_among_all"] = 100 * int(right) / self.results["val/count"]
 
 
-def build_data(config: EvalConfig, record: Mapping[str, Any]) -> ImageData:
-    """Return the data to evaluate on, with the checkpoint's preprocessing and class names."""
+def build_data(config: EvalConfig, trained: Trained) -> tuple[ImageData, list[int] | None]:
+    """Return the data to evaluate on, and the network's outputs for its classes; None for all, in order."""
     stored: AnyDataConfig | None = config.data
     if stored is None:
-        stored = validate(AnyData, record["config"]["data"])
+        if trained.checkpoint is None:
+            raise UserError(f"{trained.source}: say on which images, e.g. data=imagefolder data.root=DIR")
+        stored = validate(AnyDataConfig, trained.checkpoint.config["data"])
     if config.root is not None:
-        if not hasattr(stored, "root"):
-            raise UserError(f"root={config.root}: {stored.name} has no folder")
-        stored = replace(stored, root=config.root)
+        stored = stored.moved(config.root, f"root={config.root}")
     if config.batch_size is not None:
         stored = replace(stored, batch_size=config.batch_size, eval_batch_size=None)
-    preprocessing = Preprocessing(**record["preprocessing"])
+    if config.workers is not None:
+        stored = replace(stored, workers=config.workers)
+    preprocessing = trained.preprocessing
     if config.size is not None:
         preprocessing = preprocessing.at(config.size)
-    data = ImageData(stored, None, 0, preprocessing=preprocessing, classes=record["classes"])
-    if data.classes != record["classes"]:
-        raise UserError(
-            f"{stored.name} has other classes ({len(data.classes)}: {', '.join(data.classes[:3])}, ...) than the "
-            f"checkpoint ({len(record['classes'])}: {', '.join(record['classes'][:3])}, ...)"
-        )
-    return data
+    if config.data is None and trained.checkpoint is not None:
+        held_out = RunDir(trained.checkpoint.path.parent.parent).held_out()
+        classes = trained.checkpoint.classes
+        data = ImageData(stored, None, 0, preprocessing=preprocessing, classes=classes, held_out=held_out)
+        if data.classes != trained.checkpoint.classes:
+            raise UserError(_others(data, trained))
+        return data, None
+    data = ImageData(stored, None, 0, preprocessing=preprocessing)
+    if set(data.classes).isdisjoint(trained.classes or ()) and trained.checkpoint is not None:
+        raise UserError(_others(data, trained))
+    count = int(str(trained.network.record["num_classes"]))
+    outputs = outputs_for(data.classes, trained.classes, count, trained.source)
+    if trained.classes is None:
+        say(f"classes     {trained.source} does not name them: taken for the data's, in their order")
+    return data, None if outputs == list(range(count)) else outputs
+
+
+def _others(data: ImageData, trained: Trained) -> str:
+    names = trained.class_names()
+    return (
+        f"{data.config.name} has other classes ({len(data.classes)}: {', '.join(data.classes[:3])}, ...) than the "
+        f"checkpoint ({len(names)}: {', '.join(names[:3])}, ...)"
+    )
 
 
 def _settings(trainer: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,35 +109,44 @@ def _settings(trainer: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[st
     return {**trainer, "precision": precision}
 
 
-def evaluate(run: RunDir, values: Mapping[str, Any]) -> None:
-    """Evaluate as ``values`` (an ``EvalConfig``) says; write ``evaluation.json`` and the predictions to ``run``."""
-    config = validate(EvalConfig, values)
-    path = checkpoint_path(config.run, config.ckpt, config.which)
-    checkpoint = load_checkpoint(path)
-    network, weights = load_network(checkpoint, config.weights)
-    data = build_data(config, checkpoint["senet"])
-    module = _Evaluation(network, data)
-    settings = _settings(config.trainer, checkpoint["senet"]["config"]["trainer"])
+def evaluate(run: RunDir, config: EvalConfig) -> None:
+    """Evaluate as ``config`` says; write ``evaluation.json``, the predictions and a page to ``run``."""
+    from senet.analysis.run_page import conclude  # draws: nothing before needs matplotlib
+
+    source = config.spec or str(checkpoint_path(config.run, config.ckpt, config.which).resolve())
+    trained = read_trained(source, weights=config.averaging)
+    data, outputs = build_data(config, trained)
+    module = _Evaluation(trained, data, outputs)
+    if trained.words:
+        say(f"weights     {trained.words}")
+    if outputs is not None:
+        count = trained.network.record["num_classes"]
+        say(f"classes     {len(outputs)} of the network's {count}: it chooses among these alone")
+    settings = _settings(config.trainer, trained.checkpoint.config["trainer"] if trained.checkpoint else {})
     trainer = build_trainer(
         settings, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
     trainer.validate(module, datamodule=data, verbose=False)
     if not trainer.is_global_zero:
         return
-    figures = {key.removeprefix("val/"): value for key, value in module.results.items()}
+    figures = {key.partition("/")[2]: value for key, value in module.results.items()}
     figures["count"] = int(figures["count"])
     result = {
-        "checkpoint": str(path),
-        "weights": weights,
-        "model": checkpoint["senet"]["model"]["name"],
+        "checkpoint": trained.source,
+        "weights": trained.weights,
+        "model": trained.network.record["name"],
         "data": data.config.name,
         "preprocessing": data.preprocessing.to_dict(),
         **figures,
     }
-    write_json(run.path / "evaluation.json", result)
+    write_json(run.evaluation_file, result)
     module.write_predictions(run, "eval")
     pre = data.preprocessing
-    say(f"checkpoint  {path} ({weights} weights)")
+    chosen = f" ({trained.weights} weights)" if trained.weights else ""
+    say(f"checkpoint  {trained.source}{chosen}")
     say(f"data        {data.config.name}, {figures['count']:,} images at {pre.size} px (resize {pre.resize})")
     say(f"top-1 {figures['top1']:.2f} %   top-5 {figures['top5']:.2f} %   loss {figures['loss']:.4f}")
+    if outputs is not None:
+        say(f"among all of the network's classes: top-1 {figures['top1_among_all']:.2f} %")
+    say(f"page        {conclude(run, module.predictions[module.weights], data.val)}")
     say(f"written to  {run.path}")

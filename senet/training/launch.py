@@ -1,32 +1,35 @@
-"""Processes: one group per job, all started from the one resolved configuration that rank 0 wrote.
+"""The ranks of a job and its machines: how many there are, how they start, meet, compare and stop.
 
-A job of one process runs in place. A job of N processes is started by torch's elastic agent, which picks the
-port, watches the ranks, and ends all of them when one fails. Under ``torchrun`` the processes exist already:
-rank 0's configuration is broadcast to the others.
+A job of N processes is started by torch's elastic agent, which picks the port, watches the ranks, and ends all of
+them when one fails. Under ``torchrun`` the processes exist already.
 """
 
 import logging
-import math
 import os
+import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from senet.errors import UserError
-from senet.training.config import config_hash
-from senet.training.console import say
-from senet.training.rundir import RunDir
+from senet.errors import UserError, in_a_line
+from senet.processes import children, environment, processes
+from senet.training.console import MISUSED, rank, say
 
-OK, FAILED, MISUSED = 0, 1, 2
-"""Exit statuses: success, a failure, a mistake of the user's."""
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=10)
+"""How long a rank waits for the others before it gives the job up; NCCL's own default."""
+_SILENCE = "not answer within"
+_LOST = re.compile(r"gloo|nccl|timed out waiting|connection closed by peer", re.IGNORECASE)
+"""What torch says where a rank did not answer."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,41 @@ def accelerator(trainer: Mapping[str, Any]) -> str:
     return kind
 
 
+def precision(trainer: Mapping[str, Any]) -> str:
+    """Return ``trainer.precision``; "auto" is bf16-mixed where the device computes in bfloat16, else 32-true."""
+    asked = str(trainer.get("precision") or "32-true")
+    return (
+        asked
+        if asked != "auto"
+        else "bf16-mixed"
+        if _computes_in_bfloat16(accelerator(trainer))
+        else "32-true"
+    )
+
+
+def dtype_of_maps(trainer: Mapping[str, Any]) -> torch.dtype:
+    """Return the type in which the network passes its maps on."""
+    types = {"bf16": torch.bfloat16, "16": torch.float16, "64": torch.float64}
+    return types.get(precision(trainer).partition("-")[0], torch.float32)
+
+
+def slow_precision(trainer: Mapping[str, Any]) -> str | None:
+    """Return a warning if the device has to imitate the precision asked for, which takes many times longer."""
+    kind = accelerator(trainer)
+    if not precision(trainer).startswith("bf16") or _computes_in_bfloat16(kind):
+        return None
+    return (
+        f"{precision(trainer)} is imitated: this {kind.upper()} has no instructions for bfloat16, and takes many "
+        "times as long as in float32; use trainer.precision=auto"
+    )
+
+
+def _computes_in_bfloat16(kind: str) -> bool:
+    if kind in ("gpu", "cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def process_count(trainer: Mapping[str, Any]) -> int:
     """Return the number of processes on this machine that ``trainer.devices`` asks for.
 
@@ -121,29 +159,13 @@ def process_count(trainer: Mapping[str, Any]) -> int:
     return count
 
 
-def global_batch(batch_size: int, trainer: Mapping[str, Any]) -> int:
-    """Return the images of one optimiser step, over all machines, devices and accumulated batches."""
-    more = [int(trainer.get(key) or 1) for key in ("num_nodes", "accumulate_grad_batches")]
-    return batch_size * process_count(trainer) * math.prod(more)
-
-
-def under_torchrun() -> bool:
-    """Whether an outside launcher has already started the ranks of this job."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def rank() -> int:
-    """Return this process's rank over all machines."""
-    return int(os.environ.get("RANK", 0))
-
-
 def join_group(trainer: Mapping[str, Any]) -> None:
     """Join the process group the environment describes, and share the cores among the local ranks."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if accelerator(trainer) == "cpu" and local > 1:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
     backend = "cpu:gloo,cuda:nccl" if accelerator(trainer) in ("gpu", "cuda") else "gloo"
-    dist.init_process_group(backend)
+    dist.init_process_group(backend, timeout=PATIENCE)
     if local != process_count(trainer):
         raise UserError(
             f"trainer.devices={trainer.get('devices')}, but {local} ranks were started per machine"
@@ -158,47 +180,48 @@ def broadcast(value: Any) -> Any:
     return box[0]
 
 
-def agree(config: Mapping[str, Any]) -> None:
-    """Compare the configuration's hash and seed between all ranks before anything is trained.
-
-    Raises:
-        UserError: naming the ranks that differ.
-    """
-    compare_ranks(f"config {config_hash(config)}, seed {config.get('seed')}", "would not train the same")
+def everyone(mine: T) -> list[T]:
+    """Return what every rank of the job has to say, by rank."""
+    if not dist.is_initialized():
+        return [mine]
+    said: list[T] = [mine] * dist.get_world_size()
+    dist.all_gather_object(said, mine)
+    return said
 
 
 def compare_ranks(mine: str, what: str) -> None:
-    """Gather one line from every rank and refuse to go on if they are not all the same.
+    """Compare one line of every rank and refuse to go on if they are not all the same.
 
     Raises:
         UserError: on every rank, naming the ranks that differ from rank 0.
     """
-    everyone: list[str] = [""] * dist.get_world_size()
-    dist.all_gather_object(everyone, mine)
-    different = [f"rank {r}: {text}" for r, text in enumerate(everyone) if text != everyone[0]]
+    first, *others = everyone(mine)
+    different = [f"rank {r}: {text}" for r, text in enumerate(others, start=1) if text != first]
     if different:
-        raise UserError(f"the ranks of this job {what}: rank 0: {everyone[0]}; {'; '.join(different)}")
+        raise UserError(f"the ranks of this job {what}: rank 0: {first}; {'; '.join(different)}")
 
 
-def run_processes(task: str, run: RunDir, config: Mapping[str, Any]) -> int:
-    """Run a job on as many processes as it asks for, in this one if that is one; return the exit status.
+def describe_lost(error: Exception) -> str | None:
+    """Return what an error says of another rank that is gone or silent; None for any other error."""
+    if not dist.is_initialized() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
+        return None
+    ranks = {pid: environment(pid).get("RANK") for pid in children(os.getppid())}
+    stopped = [pid for pid, entry in processes().items() if ranks.get(pid) and entry.state in "Tt"]
+    if stopped:
+        whose = " and ".join(f"rank {ranks[pid]}, process {pid}," for pid in stopped)
+        return f"{whose} was stopped (SIGSTOP) and did {_SILENCE} {_minutes(PATIENCE)}"
+    if re.search("timed out|timeout", str(error), re.IGNORECASE):
+        return f"another rank hangs: it did {_SILENCE} {_minutes(PATIENCE)}"
+    return f"rank {rank()} lost the connection to another rank, which ended without a word"
 
-    Afterwards the run's record says how it ended, also if no process lived to write it.
-    """
-    processes = process_count(config["trainer"])
-    machines = Machines.of_environment()
-    if processes * machines.count > 1 and not under_torchrun():
-        status = start_ranks(task, run.path, processes, machines)
-    else:
-        from senet.training.jobs import run_job  # seconds to import
 
-        status = run_job(task, run, config)
-    if status != OK and rank() == 0 and machines.index == 0:
-        record = run.record()
-        if record["status"] != "interrupted" and not record.get("error"):
-            ended = "killed" if status > 128 else "failed"
-            run.update(status=ended, error=f"a process ended {describe_exit(status)}")
-    return status
+def is_silence(error: str | None) -> bool:
+    """Whether a run failed for a rank that did not answer, which is killed afterwards."""
+    return _SILENCE in (error or "")
+
+
+def _minutes(time: timedelta) -> str:
+    return f"{time.total_seconds() / 60:g} min"
 
 
 def describe_exit(status: int) -> str:
@@ -210,8 +233,8 @@ def describe_exit(status: int) -> str:
     return f"by {signal.Signals(number).name}{hint}"
 
 
-def start_ranks(task: str, directory: Path, processes: int, machines: Machines) -> int:
-    """Start this machine's ranks of a job, wait for them; return the exit status of the first that failed."""
+def start_ranks(command: list[str], run_id: str, processes: int, machines: Machines) -> int:
+    """Start this machine's ranks of a job, each ``python COMMAND``; return the exit status of the first that failed."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -220,7 +243,7 @@ def start_ranks(task: str, directory: Path, processes: int, machines: Machines) 
         min_nodes=machines.count,
         max_nodes=machines.count,
         nproc_per_node=processes,
-        run_id=directory.name,
+        run_id=run_id,
         rdzv_backend="c10d",
         rdzv_endpoint=machines.meeting,
         rdzv_configs={"is_host": machines.index == 0},
@@ -229,18 +252,30 @@ def start_ranks(task: str, directory: Path, processes: int, machines: Machines) 
         start_method="spawn",
         local_addr="127.0.0.1" if machines.meeting.startswith(("localhost:", "127.")) else None,
     )
-    command = ["-m", "senet.training.worker", task, str(directory)]
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("torch.distributed.elastic"):  # the failing rank has said why, in its own words
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Which signals the agent passes on to the ranks.
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = ",".join(number.name for number in STOP_SIGNALS)
     try:
         elastic_launch(config, sys.executable)(*command)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return 128 - code if code < 0 else max(1, code)  # minus a signal, as the shell counts
+        return _cause([failure.exitcode for failure in error.failures.values()])
     except SignalException as stopped:
         return 128 + int(stopped.sigval)
     return 0
+
+
+def _cause(codes: list[int]) -> int:
+    """Return the exit status of the rank that failed of itself, by how all of them ended.
+
+    A rank that was killed takes the connections of the others with it; a mistake was told in its own words.
+    """
+    killed = [
+        code for code in codes if code < 0 and code != -signal.SIGTERM
+    ]  # the agent ends the rest by SIGTERM
+    own = killed or [code for code in codes if code == MISUSED] or codes
+    return 128 - own[0] if own[0] < 0 else max(1, own[0])  # minus a signal, as the shell counts
 
 
 def die_with_parent(parent: int | None = None) -> None:
@@ -259,19 +294,27 @@ def die_with_parent(parent: int | None = None) -> None:
     threading.Thread(target=watch, daemon=True, name="die-with-parent").start()
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What asks a run to save and end: a terminal, a container, a scheduler before its time limit."""
+
+
 class StopRequest:
-    """Ctrl-C and SIGTERM: at once, or in training ``orderly``: all ranks finish the same step, save and end.
+    """A signal to stop: at once, or in training ``orderly``: all ranks finish the same step, save and end.
 
     Attributes:
         signal: the first one received.
+        failure: what went wrong beside the training, which ends the run in the same way.
         orderly: whether whoever holds this looks at ``agreed`` after every step.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.failure: str | None = None
         self.orderly = False
         self._first = 0.0
-        self._previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        # nohup has SIGHUP ignored, and so it stays.
+        self._previous = {n: h for n, h in before.items() if (n, h) != (signal.SIGHUP, signal.SIG_IGN)}
         self.listen()
 
     def listen(self) -> None:
@@ -297,10 +340,20 @@ class StopRequest:
 
         No rank may leave by itself: the others would wait for it, or use its half of a reduction for another.
         """
-        asked = torch.tensor(self.signal is not None, dtype=torch.int32)
+        asked = torch.tensor((self.signal is not None, self.failure is not None), dtype=torch.int32)
         if dist.is_initialized():
             dist.all_reduce(asked, dist.ReduceOp.MAX)
-        return bool(asked)
+            if asked[1]:
+                self.failure = next(text for text in everyone(self.failure) if text)
+        return bool(asked.any())
+
+    @contextmanager
+    def after(self, what: str) -> Iterator[None]:
+        """Let a failure of ``what`` end the run once its state is saved: nothing else that fails may cost a step."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or f"{what} failed: {in_a_line(error)}"
 
     def restore(self) -> None:
         """Give the signals back."""

@@ -1,19 +1,27 @@
 """The Lightning module of a training run: network, objective, optimiser, schedule, weight average."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import torch
-from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from senet.data import Batch, stream_seed
+from senet.data.datasets import BadImages
 from senet.data.module import ImageData
+from senet.data.timings import Timings
 from senet.models import Network
+from senet.training.batchnorm import drop_gradients_of_frozen, freeze_batch_norms
 from senet.training.config import RunConfig
 from senet.training.evaluation import EvaluationModule
+from senet.training.launch import everyone
 from senet.training.optimizers import parameter_groups
 from senet.training.schedules import Progress
+
+if TYPE_CHECKING:
+    from timm.utils.model_ema import ModelEmaV3
 
 
 class ClassificationModule(EvaluationModule):
@@ -23,33 +31,40 @@ class ClassificationModule(EvaluationModule):
         network: what is trained; its state-dict keys are ``model.*`` in checkpoints.
         config: the run.
         data: the run's data, for class names, sizes and sample names.
-        values: the same run as plain containers, stored in checkpoints.
+        teacher: in evaluation mode, with the data's classes; its weights are no part of checkpoints.
     """
 
     def __init__(
-        self, network: Network, config: RunConfig, data: ImageData, values: Mapping[str, Any]
+        self, network: Network, config: RunConfig, data: ImageData, teacher: nn.Module | None = None
     ) -> None:
         super().__init__(data, config.channels_last)
         self.model = network
-        self.config, self.values = config, values
-        self.ema: ModelEmaV3 | None = None
+        self.config = config
+        self._teachers = (
+            [] if teacher is None else [teacher]
+        )  # a list: no submodule, whose weights would be saved
+        self.ema: ModelEmaV3 | AveragedModel | None = None
         if config.ema.decay is not None:
-            self.ema = ModelEmaV3(network, decay=config.ema.decay, use_warmup=config.ema.warmup)
+            from timm.utils import model_ema  # brings all of timm's networks, which take a second
+
+            self.ema = model_ema.ModelEmaV3(network, decay=config.ema.decay, use_warmup=config.ema.warmup)
+        elif config.ema.epochs is not None:
+            self.ema = AveragedModel(network)
+        if self.ema is not None:
             # Lightning sets every module to eval mode for validation, and takes one that is so before for a slip.
             self.ema.train().requires_grad_(False)
         self.samples_seen = 0
         self.val_losses: list[float] = []
         self.best: dict[str, float] = {}
-        self._stepped = False
+        self._stepped = self._norms_frozen = False
         self._train_sums = torch.zeros(3, dtype=torch.float64)  # loss, top-1 hits, images of this epoch
 
     # Set-up -----------------------------------------------------------------------------------------------
 
     @property
-    def global_batch(self) -> int:
-        """Images per optimiser step, over all devices and accumulated batches."""
-        accumulate = int(self.trainer.accumulate_grad_batches)
-        return self.data.config.batch_size * self.trainer.world_size * accumulate
+    def images_per_batch(self) -> int:
+        """Images that all ranks take between two backward passes, the nominal number: unreadable ones count."""
+        return self.data.config.batch_size * self.trainer.world_size
 
     def configure_model(self) -> None:
         """Set memory layout and compile, in place: no key of the state dict changes."""
@@ -57,27 +72,31 @@ class ClassificationModule(EvaluationModule):
         if self.config.channels_last:
             self.to(memory_format=torch.channels_last)
         if self.config.compile:
-            self.model.compile()
+            from senet.kernels.compiler import compile_options
+
+            self.model.compile(options=compile_options())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser; the schedule sets its rate before every step."""
         groups = parameter_groups(self.model, self.config.optimizer)
-        return self.config.optimizer.build(groups, self.config.optimizer.scaled_lr(self.global_batch))
+        return self.config.optimizer.build(groups, self.config.optimizer.scaled_lr(self.config.global_batch))
 
     def progress(self) -> Progress:
         """Return where the run stands, in samples."""
-        batch = self.data.config.batch_size * self.trainer.world_size
+        batch = self.images_per_batch
         epoch = batch * min(int(self.trainer.num_training_batches), self.data.train_size // batch)
         epochs = self.trainer.max_epochs or -1
         limits = [epoch * epochs] if epochs > 0 else []
         if self.trainer.max_steps > 0:
-            limits.append(self.trainer.max_steps * self.global_batch)
+            limits.append(self.trainer.max_steps * self.config.global_batch)
         return Progress(self.samples_seen, epoch, max(1, min(limits)), tuple(self.val_losses))
 
     # Training ---------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Move restored sums to the device."""
+        """Move what Lightning does not know of to the device: restored sums, the teacher."""
+        for teacher in self._teachers:
+            teacher.to(self.device)
         self._train_sums = self._train_sums.to(self.device)
 
     def on_train_epoch_start(self) -> None:
@@ -87,8 +106,12 @@ class ClassificationModule(EvaluationModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed the step's random stream and set the learning rate, both functions of the progress alone."""
         torch.manual_seed(stream_seed(self.config.seed, "step", self.samples_seen, self.global_rank))
-        factor = self.config.schedule.factor(self.progress())
-        base = self.config.optimizer.scaled_lr(self.global_batch)
+        at = self.progress()
+        if self.config.batch_norm.frozen(at) and not self._norms_frozen:
+            freeze_batch_norms(self.model)
+            self._norms_frozen = True
+        factor = self.config.schedule.factor(at)
+        base = self.config.optimizer.scaled_lr(self.config.global_batch)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = base * factor * group["lr_share"]
 
@@ -96,22 +119,39 @@ class ClassificationModule(EvaluationModule):
         """Return the mean loss of a batch."""
         mix = self.config.mixing.draw(*batch.images.shape[-2:])
         own = None if mix is None else mix.own.to(batch.images.device, non_blocking=True)
-        logits = self.model(self.inputs(batch.images, batch.numbers, own))
+        images = self.inputs(batch.images, batch.numbers, own)
+        logits = self.model(images)
         target = batch.labels if mix is None else mix.labels(batch.labels, len(self.data.classes))
         loss = self.config.loss(logits, target)
+        for teacher in self._teachers:
+            with torch.no_grad():
+                taught = teacher(images)
+            loss = self.config.loss.with_teacher(loss, logits, taught)
         hits = (logits.detach().argmax(1) == batch.labels).sum()
         count = torch.tensor(len(batch.labels), device=loss.device)
         self._train_sums += torch.stack([loss.detach() * len(batch.labels), hits, count])
         # Here and not in on_train_batch_end, which Lightning calls after the callbacks that save checkpoints.
         # The nominal batch: one that lacks unreadable images must not make ranks disagree about the progress.
-        self.samples_seen += self.data.config.batch_size * self.trainer.world_size
+        self.samples_seen += self.images_per_batch
         return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Leave the parameters of a frozen BN as they are."""
+        if self._norms_frozen:
+            drop_gradients_of_frozen(self.model)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, then average the weights."""
         super().optimizer_step(*args, **kwargs)
         self._stepped = True
-        if self.ema is not None:
+        if isinstance(self.ema, AveragedModel):
+            at = self.progress()
+            if self.trainer.is_last_batch or at.share == 1:
+                epochs_left = round((at.total_samples - at.samples) / at.epoch_samples)
+                if epochs_left + 1 >= (self.config.ema.epochs or 1):
+                    self.ema.n_averaged.zero_()  # the average starts anew, from these weights
+                self.ema.update_parameters(self.model)
+        elif self.ema is not None:
             self.ema.update(self.model, step=self.trainer.global_step + 1)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
@@ -131,9 +171,32 @@ class ClassificationModule(EvaluationModule):
 
     # Evaluation -------------------------------------------------------------------------------------------
 
+    def on_validation_epoch_start(self) -> None:
+        """Estimate BN's statistics anew, if the recipe says so; then give every rank the same."""
+        if isinstance(self.ema, AveragedModel) and self.ema.n_averaged == 0:  # no epoch has ended yet
+            self.ema.update_parameters(self.model)
+            self.ema.n_averaged.zero_()
+        if count := self.config.batch_norm.precise_batches:
+            with self.trainer.precision_plugin.forward_context():
+                for network in self.networks().values():
+                    update_bn(islice(self._training_inputs(), count), network)
+        super().on_validation_epoch_start()
+
     def networks(self) -> dict[str, nn.Module]:
         """Return "raw", and "ema" if there is an average."""
         return {"raw": self.model} | ({"ema": self.ema.module} if self.ema is not None else {})
+
+    def _training_inputs(self) -> Iterator[Tensor]:
+        """Yield what the network saw or sees in the first batches of this epoch."""
+        loader = self.data.train_dataloader()
+        loader.timings, loader.bad_images = (
+            Timings(),
+            BadImages(),
+        )  # training's own ledgers are for its own batches
+        loader.epoch = self.current_epoch
+        for batch in loader:
+            batch = self.data.transfer_batch_to_device(batch, self.device, 0)
+            yield self.inputs(batch.images, batch.numbers)
 
     def on_validation_epoch_end(self) -> None:
         """Add the training figures of the epoch and log one row."""
@@ -164,17 +227,18 @@ class ClassificationModule(EvaluationModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the network and continues the run: plain containers only."""
         checkpoint["senet"] = {
-            "config": dict(self.values),
+            "config": self.config.values,
             "model": self.model.record,
             "se_widths": {name: list(widths) for name, widths in self.model.se_widths().items()},
             "preprocessing": self.data.preprocessing.to_dict(),
             "classes": list(self.data.classes),
+            "data": self.data.facts if self.trainer.is_global_zero else {},  # only this rank writes
             "samples_seen": self.samples_seen,
             "val_losses": list(self.val_losses),
             "best": dict(self.best),
             "results": dict(self.results),
             "selected_by": "ema" if self.ema is not None else "raw",
-            "train_sums": self._train_sums.tolist(),
+            "train_sums": everyone(self._train_sums.tolist()),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -184,4 +248,8 @@ class ClassificationModule(EvaluationModule):
         self.val_losses = list(stored["val_losses"])
         self.best = dict(stored["best"])
         self.results = dict(stored["results"])
-        self._train_sums = torch.tensor(stored["train_sums"], dtype=torch.float64)
+        sums = torch.tensor(stored["train_sums"], dtype=torch.float64).reshape(-1, 3)  # (ranks, 3)
+        # Each rank goes on from its own; where their number has changed, rank 0 goes on from the sum of all.
+        self._train_sums = sums.sum(0) * (self.global_rank == 0)
+        if len(sums) == self.trainer.world_size:
+            self._train_sums = sums[self.global_rank]

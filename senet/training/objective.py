@@ -8,14 +8,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senet.errors import UserError
+from senet.ranges import NotNegative, Positive, PositiveShare, Share, ShareBelowOne
 
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Attributes: ``name`` ("cross_entropy", or "bce" as in timm's A1/A2 recipes) and ``label_smoothing``."""
+    """The loss, and how much of it is the word of a teacher (Hinton et al. 2015, arXiv 1503.02531).
+
+    Attributes:
+        name: "cross_entropy", or "bce", binary cross-entropy per class, as in timm's recipes A1 and A2.
+        label_smoothing: share of the target that is spread over all classes.
+        teacher: a run directory, or what ``model.weights`` takes: a trained network that sees the same images.
+        teacher_share: of the loss, beside that of the labels.
+        temperature: by which both networks' logits are divided before they are compared.
+    """
 
     name: Literal["cross_entropy", "bce"] = "cross_entropy"
-    label_smoothing: float = 0.0
+    label_smoothing: ShareBelowOne = 0.0
+    teacher: str | None = None
+    teacher_share: PositiveShare = 0.5
+    temperature: Positive = 2.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing < 1:
@@ -32,6 +44,13 @@ class LossConfig:
         smooth = target * (1 - self.label_smoothing) + self.label_smoothing / classes
         return F.binary_cross_entropy_with_logits(logits, smooth.to(logits.dtype))
 
+    def with_teacher(self, loss: Tensor, logits: Tensor, taught: Tensor) -> Tensor:
+        """Return ``(1 - share) loss + share T^2 KL(softmax(taught / T) || softmax(logits / T))``, logits (B, K)."""
+        ours = F.log_softmax(logits.float() / self.temperature, dim=1)
+        theirs = F.log_softmax(taught.float() / self.temperature, dim=1)
+        apart = F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        return torch.lerp(loss, self.temperature**2 * apart, self.teacher_share)
+
 
 @dataclass(frozen=True)
 class MixConfig:
@@ -43,9 +62,9 @@ class MixConfig:
         probability: share of the batches that are mixed.
     """
 
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    probability: float = 1.0
+    mixup: NotNegative = 0.0
+    cutmix: NotNegative = 0.0
+    probability: Share = 1.0
 
     def __post_init__(self) -> None:
         if self.mixup < 0 or self.cutmix < 0 or not 0 <= self.probability <= 1:

@@ -8,8 +8,9 @@ from pydantic import Field
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from senet.errors import UserError
+from senet.errors import UserError, did_you_mean
 from senet.models import Network
+from senet.ranges import Count, NotNegative, Positive, Share, ShareBelowOne
 from senet.weights import trunk_and_head_parameters
 
 
@@ -18,6 +19,7 @@ class OptimizerConfig:
     """What all optimisers share.
 
     Attributes:
+        name: which optimiser.
         lr: learning rate at a global batch of ``lr_batch``.
         lr_batch: the rate is scaled by global batch / ``lr_batch``; ``None`` takes ``lr`` as it is.
         weight_decay: L2 penalty (SGD) or decoupled decay (AdamW, LAMB).
@@ -25,17 +27,11 @@ class OptimizerConfig:
         trunk_lr: learning rate of everything before the classifier, as a share of ``lr``; for fine-tuning.
     """
 
-    lr: float = 0.1
-    lr_batch: int | None = None
-    weight_decay: float = 1e-4
+    lr: Positive = 0.1
+    lr_batch: Count | None = None
+    weight_decay: NotNegative = 1e-4
     decay_norm_and_bias: bool = False
-    trunk_lr: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.lr > 0 or self.weight_decay < 0:
-            raise UserError(
-                f"optimizer.lr={self.lr} must be above 0, weight_decay={self.weight_decay} not below"
-            )
+    trunk_lr: Share = 1.0
 
     def scaled_lr(self, global_batch: int) -> float:
         """Return the learning rate for ``global_batch`` images a step over all devices and accumulation."""
@@ -48,11 +44,20 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class SGDConfig(OptimizerConfig):
-    """torch.optim.SGD."""
+    """torch.optim.SGD.
 
-    momentum: float = 0.9
+    Attributes:
+        momentum: share of the last step that goes into the next.
+        nesterov: look ahead along the momentum.
+    """
+
+    momentum: ShareBelowOne = 0.9
     nesterov: bool = False
     name: Literal["sgd"] = "sgd"
+
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0")
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         """Return the optimiser over parameter groups."""
@@ -61,10 +66,15 @@ class SGDConfig(OptimizerConfig):
 
 @dataclass(frozen=True)
 class AdamWConfig(OptimizerConfig):
-    """torch.optim.AdamW."""
+    """torch.optim.AdamW.
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    Attributes:
+        betas: memories of the gradient and of its square.
+        eps: added to the root of the mean square.
+    """
+
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
+    eps: Positive = 1e-8
     name: Literal["adamw"] = "adamw"
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
@@ -74,10 +84,15 @@ class AdamWConfig(OptimizerConfig):
 
 @dataclass(frozen=True)
 class LambConfig(OptimizerConfig):
-    """timm's LAMB, with its gradient clipping by norm left to ``trainer.gradient_clip_val``."""
+    """timm's LAMB, with its gradient clipping by norm left to ``trainer.gradient_clip_val``.
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-6
+    Attributes:
+        betas: memories of the gradient and of its square.
+        eps: added to the root of the mean square.
+    """
+
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.999)
+    eps: Positive = 1e-6
     name: Literal["lamb"] = "lamb"
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
@@ -90,7 +105,67 @@ class LambConfig(OptimizerConfig):
         return optimizer
 
 
-AnyOptimizer = Annotated[SGDConfig | AdamWConfig | LambConfig, Field(discriminator="name")]
+def _timm() -> Any:
+    """Return ``timm.optim``, which takes seconds to import and exports its names without type information."""
+    import timm.optim
+
+    return timm.optim
+
+
+@dataclass(frozen=True)
+class TimmConfig(OptimizerConfig):
+    """Any first-order optimiser of ``timm.optim``.
+
+    Attributes:
+        kind: its name there, e.g. "lion", "muon", "nadamw" or "adopt".
+        momentum: for those that have one; None for the optimiser's default, as with the others.
+        betas: for those that have two.
+        eps: for those that have one.
+    """
+
+    kind: str = "lion"
+    momentum: ShareBelowOne | None = None
+    betas: tuple[ShareBelowOne, ShareBelowOne] | None = None
+    eps: Positive | None = None
+    name: Literal["timm"] = "timm"
+
+    def __post_init__(self) -> None:
+        timm = _timm()
+        names: list[str] = timm.list_optimizers()
+        if self.kind not in names:
+            raise UserError(
+                f'optimizer.kind="{self.kind}": timm has no such optimiser{did_you_mean(self.kind, names)}'
+            )
+        info = timm.get_optimizer_info(self.kind)
+        if info.second_order or not isinstance(info.opt_class, type):
+            why = (
+                "second derivatives"
+                if info.second_order
+                else f"{info.opt_class}, which is not installed with senet"
+            )
+            raise UserError(f"optimizer.kind={self.kind} needs {why}: take another")
+        has = {
+            "momentum": info.has_momentum,
+            "betas": info.has_betas and info.num_betas == 2,
+            "eps": info.has_eps,
+        }
+        for key in self._given():
+            if not has[key]:
+                raise UserError(f"optimizer.{key} has no effect here: {self.kind} has none; drop it")
+
+    def _given(self) -> dict[str, Any]:
+        values = {"momentum": self.momentum, "betas": self.betas, "eps": self.eps}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
+        """Return the optimiser over parameter groups."""
+        optimizer: torch.optim.Optimizer = _timm().create_optimizer_v2(
+            groups, opt=self.kind, lr=lr, **self._given()
+        )
+        return optimizer
+
+
+AnyOptimizer = Annotated[SGDConfig | AdamWConfig | LambConfig | TimmConfig, Field(discriminator="name")]
 
 
 def parameter_groups(model: Network, config: OptimizerConfig) -> list[dict[str, Any]]:

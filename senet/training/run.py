@@ -1,38 +1,111 @@
-"""A training run: build, fit, summarise."""
+"""A training run in the order of time: data and network, the loop, what is left of it."""
 
+import copy
 import time
 import warnings
-from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from pytorch_lightning import Trainer
 
-from senet.analysis.curves import draw_curves
+from senet.analysis.gate_statistics import dead_units, watch_hidden
 from senet.data import stream_seed
-from senet.data.ledger import read_ledger
+from senet.data.datasets import read_bad_images
 from senet.data.module import ImageData
-from senet.data.parallel import cores
+from senet.data.tools import cores
+from senet.errors import UserError
+from senet.files import write_json
 from senet.models import Network, count_macs, count_parameters, create_model
-from senet.nn.blocks import set_kernels
+from senet.nn.tail import describe_tail, set_drop_path, set_kernels
+from senet.rundir import RunDir
+from senet.training import launch
 from senet.training.callbacks import Checkpoints, FiniteLossGuard, OrderlyStop, ProgressReport, RanksAgree
 from senet.training.callbacks.progress import readable
-from senet.training.config import RunConfig, config_hash, validate
-from senet.training.console import say
+from senet.training.config import RunConfig
+from senet.training.console import rank, say
 from senet.training.launch import StopRequest
-from senet.training.loggers import CsvFiles, build_loggers, finish_loggers
+from senet.training.loggers import build_loggers, finish_loggers
 from senet.training.module import ClassificationModule
-from senet.training.rundir import RunDir, write_json
 from senet.training.trainer import build_trainer
 from senet.weights import WeightRecord, freeze, load_weights
+from senet.weights.checkpoint import newest_checkpoint
+from senet.weights.classes import keep_classifier
+from senet.weights.load import new_classifier
+from senet.weights.trained import read_trained
 
-SKIPPED_FILE = "skipped_images.csv"
-"""The run's ledger: epoch, id, image and reason of each image that training left out."""
+
+def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
+    """Train a run, from its last checkpoint if there is one, until it is done or ``stop`` is asked for."""
+    data = ImageData(config.data, config.augment, config.seed, held_out=run.held_out())
+    data.bad_images.file = run.skipped_file
+    data.overfit_batches = config.trainer.get("overfit_batches", 0)
+    start, step = _start(run, data)
+    network = build_network(config, data, resumed=start is not None)
+    module = ClassificationModule(network, config, data, load_teacher(config, data))
+
+    progress = ProgressReport()
+    guard = FiniteLossGuard(run)
+    callbacks = [
+        guard,
+        RanksAgree(config.identity, config.ranks.check_every_n_steps),
+        progress,
+        Checkpoints(run, config.checkpoint, guard, stop, start),
+        OrderlyStop(stop),
+    ]
+    loggers = build_loggers(config, run, step, stop)
+    trainer = build_trainer(config.trainer, run.path, logger=loggers, callbacks=callbacks)
+    if trainer.is_global_zero:
+        if data.held_out and run.held_out() is None:
+            run.write_held_out(data.held_out)
+        _introduce(module, trainer, run)
+
+    started = time.perf_counter()
+    before = float(run.record().get("seconds") or 0.0)
+    finished = False
+    try:
+        with warnings.catch_warnings():
+            # trainer.max_time may change when a run is resumed, and with it whether there is a Timer.
+            warnings.filterwarnings("ignore", message=r".*add the following callbacks: \['Timer")
+            if config.model.get("freeze"):  # on purpose, and not to be warned of
+                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+            trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
+        finished = stop.failure is None
+    finally:
+        finish_loggers(loggers, exit_code=0 if finished else 1)
+        seconds = before + time.perf_counter() - started
+        if trainer.is_global_zero:  # an interrupted run keeps its time for the sum
+            with stop.after("writing run.json"):
+                run.update(seconds=round(seconds, 1))
+
+    if trainer.is_global_zero:
+        _conclude(module, trainer, run, progress, seconds)
 
 
-def build_network(config: RunConfig, data: ImageData) -> Network:
-    """Return the run's network: initialised from the stream "init" of its seed, then with ``model.weights``."""
+def _start(run: RunDir, data: ImageData) -> tuple[Path | None, int]:
+    """Return the checkpoint that a run goes on from, None for a new one, and its step.
+
+    Raises:
+        UserError: if there are other data now, or no checkpoint is whole.
+    """
+    found, damaged = newest_checkpoint(run)
+    before = {} if found is None else {"classes": found.classes, **found.record.get("data", {})}
+    if rank() == 0:  # it looks at many files, and before there is anything to lose
+        data.compare(before)
+    if found is None:
+        return None, 0
+    for what in damaged:
+        say(f"{what}; going on from {found.path}")
+    say(f"continuing at step {found.step}")
+    return found.path, found.step
+
+
+def build_network(config: RunConfig, data: ImageData, *, resumed: bool = False) -> Network:
+    """Return the run's network: initialised from the stream "init" of its seed, then with ``model.weights``.
+
+    A ``resumed`` run has its weights in its checkpoint, and needs no others.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed(config.seed, "init"))
         network = create_model(
@@ -42,73 +115,64 @@ def build_network(config: RunConfig, data: ImageData) -> Network:
             in_channels=data.preprocessing.channels,
             **config.model_options,
         )
-        if config.model.get("weights"):
-            record = load_weights(config.model["weights"], network)
-            say(f"weights   {record.source}")
+        if (weights := config.model.get("weights")) and not resumed:
+            record = load_weights(weights, network)
+            say(f"weights   {record.source}" + (f": {record.recognised}" if record.recognised else ""))
             _compare_preprocessing(record, data)
+            if config.model.get("new_classifier"):
+                new_classifier(network)
+                say("          the classifier starts anew")
+            elif words := keep_classifier(network, record, data.classes):
+                say(f"          {words}")
     set_kernels(network, config.kernels)
-    if config.model.get("freeze"):
-        freeze(network, config.model["freeze"])
+    if rate := config.model.get("drop_path"):
+        set_drop_path(network, rate)
+    if stage := config.model.get("freeze"):
+        freeze(network, stage)
     return network
+
+
+def load_teacher(config: RunConfig, data: ImageData) -> Network | None:
+    """Return the network of ``loss.teacher``, if there is one; its random draws, if any, are not the run's.
+
+    Raises:
+        UserError: if it has other classes than the data, or expects images that are normalised otherwise.
+    """
+    if config.loss.teacher is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        trained = read_trained(config.loss.teacher)
+    asked = f"loss.teacher={config.loss.teacher}"
+    if trained.classes is not None and list(trained.classes) != list(data.classes):
+        raise UserError(f"{asked}: it has other classes than the data, or in another order")
+    if trained.network.record["num_classes"] != len(data.classes):
+        raise UserError(
+            f"{asked} has {trained.network.record['num_classes']} classes, the data {len(data.classes)}"
+        )
+    for key in ("mean", "std", "colour"):
+        theirs, ours = getattr(trained.preprocessing, key), getattr(data.preprocessing, key)
+        if theirs != ours:
+            raise UserError(f"{asked} expects {key}={theirs}: set data.preprocessing.{key}, which is {ours}")
+    trained.network.check_input(data.preprocessing.size)
+    say(f"teacher   {trained.source}")
+    return trained.network.requires_grad_(False)
 
 
 def _compare_preprocessing(record: WeightRecord, data: ImageData) -> None:
     """Say where the images differ from those the weights were trained on; fine-tuning may mean to."""
-    ours = data.preprocessing.to_dict()
-    for key, theirs in (record.preprocessing or {}).items():
+    ours, words = data.preprocessing.to_dict(), "usually trained" if record.assumed else "trained"
+    for key, theirs in (record.preprocessing.to_dict() if record.preprocessing else {}).items():
         if ours[key] != theirs:
-            say(f"          trained with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
-
-
-def train(run: RunDir, values: Mapping[str, Any], stop: StopRequest) -> None:
-    """Train the run that ``values`` describes, from its last checkpoint if there is one, until ``stop``."""
-    config = validate(RunConfig, values)
-    data = ImageData(config.data, config.augment, config.seed)
-    data.ledger.file = run.path / SKIPPED_FILE
-    data.overfit_batches = config.trainer.get("overfit_batches", 0)
-    network = build_network(config, data)
-    module = ClassificationModule(network, config, data, values)
-    loggers = build_loggers(config.logger, run, values)
-    guard = FiniteLossGuard()
-    progress = ProgressReport()
-    ranks = RanksAgree(values, config.ranks.check_every_n_steps)
-    checkpoints = Checkpoints(run, config.checkpoint, guard)
-    callbacks = [guard, ranks, progress, checkpoints, OrderlyStop(stop)]
-    trainer = build_trainer(config.trainer, run.path, logger=loggers, callbacks=callbacks)
-    last = run.checkpoints / "last.ckpt"
-    if last.exists():
-        step = int(torch.load(last, weights_only=True, map_location="cpu")["global_step"])
-        for logger in loggers:
-            if isinstance(logger, CsvFiles):
-                logger.resume_at(step)
-        say(f"continuing at step {step}")
-    if trainer.is_global_zero:
-        _introduce(module, trainer, run)
-    started = time.perf_counter()
-    before = float(run.record().get("seconds") or 0.0)
-    finished = False
-    try:
-        with warnings.catch_warnings():
-            if config.model.get("freeze"):  # on purpose, and not to be warned of
-                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
-            trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-        finished = True
-    finally:
-        finish_loggers(loggers, exit_code=0 if finished else 1)
-        seconds = before + time.perf_counter() - started
-        if trainer.is_global_zero:  # an interrupted run keeps its time for the sum
-            run.update(seconds=round(seconds, 1))
-    if trainer.is_global_zero:
-        _conclude(module, trainer, run, progress, seconds)
+            say(f"          {words} with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
 
 
 def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> None:
     config, data = module.config, module.data
     widths = sorted(set(module.model.se_widths().values()))
-    se = f", SE r={config.se.reduction}: " + ", ".join(f"{c}→{h}" for c, h in widths) if config.se else ""
-    batch, world = data.config.batch_size, trainer.world_size
-    accumulate = int(trainer.accumulate_grad_batches)
-    total = batch * world * accumulate
+    shown = ", ".join(f"{c}→{h}" if h else str(c) for c, h in widths)
+    block = f"SE r={config.se.reduction}" if config.se and config.se.block == "se" else ""
+    se = f", {block or f'se.block={config.se.block}'}: {shown}" if config.se else ""
+    batch, world, total = data.config.batch_size, trainer.world_size, config.global_batch
     rate = config.optimizer.scaled_lr(total)
     scaled = (
         f" = {config.optimizer.lr:g} x {total}/{config.optimizer.lr_batch}"
@@ -117,12 +181,20 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> N
     )
     say(f"run       {run.path}")
     say(f"model     {config.model['name']}, {count_parameters(module.model):,} parameters{se}")
+    kind, maps = launch.accelerator(config.trainer), launch.dtype_of_maps(config.trainer)
+    image = (batch, data.preprocessing.channels, data.preprocessing.size, data.preprocessing.size)
+    say(f"tail      {describe_tail(module.model, image, 'cuda' if kind == 'gpu' else kind, maps)}")
+    say(f"precision {launch.slow_precision(config.trainer) or launch.precision(config.trainer)}")
     say(
         f"data      {config.data.name}: {data.train_size:,} training and {data.val_size:,} validation images, "
         f"{len(data.classes)} classes, {data.preprocessing.size} px, {data.decoder}"
     )
+    if data.left_out:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in data.left_out.most_common())
+        say(f"left out  files that are no images: {kinds} (senet check names them)")
     say(
-        f"batch     {total} = {batch} images x {world} device(s) x {accumulate} accumulated; lr {rate:g}{scaled}"
+        f"batch     {total} = {batch} images x {world} device(s) x {total // (batch * world)} accumulated; "
+        f"lr {rate:g}{scaled}"
     )
 
 
@@ -145,7 +217,7 @@ def summarise(module: ClassificationModule) -> dict[str, Any]:
             "manifest": data.manifest_id,
         },
         "seed": config.seed,
-        "config_hash": config_hash(module.values),
+        "config_hash": config.hash,
         "best": module.best,
         "last": {key: value for key, value in module.results.items() if key.startswith("val")},
         "train_loss": module.results.get("train/loss"),
@@ -159,6 +231,8 @@ def _conclude(
     progress: ProgressReport,
     seconds: float,
 ) -> None:
+    from senet.analysis.run_page import conclude  # draws: nothing before needs matplotlib
+
     rate = median(progress.rates) if progress.rates else None  # the first epoch of a short run is slower
     summary = summarise(module) | {
         "epochs": trainer.current_epoch,
@@ -168,14 +242,17 @@ def _conclude(
         "seconds": round(seconds, 1),
         "images_per_second": round(rate, 1) if rate is not None else None,
     }
-    skipped = read_ledger(run.path / SKIPPED_FILE)
+    skipped = read_bad_images(run.skipped_file)
     summary["data"] |= {"skipped_images": len(skipped), "timings": module.data.timings.to_dict()}
-    picture = draw_curves(run.path)
     write_json(run.summary_file, summary)
+    table = module.predictions.get("raw" if module.ema is None else "ema")
+    drawn = conclude(run, table, module.data.val)
     say("")
-    say(
-        f"{'':10}{'last':>9}{'best':>9}   (validation top-1, %, of {int(module.results['val/count']):,} images)"
-    )
+    if "val/count" in module.results:
+        count = int(module.results["val/count"])
+        say(f"{'':10}{'last':>9}{'best':>9}   (validation top-1, %, of {count:,} images)")
+    else:
+        say("trained without validation: there are no figures and there is no best checkpoint")
     for prefix, label in (("val", "raw"), ("val_ema", "average")):
         if f"{prefix}/top1" in module.results:
             last, best = module.results[f"{prefix}/top1"], module.best[f"{prefix}/top1"]
@@ -184,8 +261,28 @@ def _conclude(
     hint = module.data.timings.hint(module.data.workers, cores())
     if hint:
         say(f"{'data':10}{hint}")
+    if idle := _idle_units(module):
+        say(f"{'SE':10}{idle}")
     if skipped:
-        say(f"{'skipped':10}{len(skipped)} unreadable images, listed in {run.path / SKIPPED_FILE}")
+        say(f"{'skipped':10}{len(skipped)} unreadable images, listed in {run.skipped_file}")
     say(f"{'run':10}{run.path}")
-    if picture:
-        say(f"{'curves':10}{picture}")
+    say(f"{'page':10}{drawn}")
+
+
+def _idle_units(module: ClassificationModule, count: int = 256) -> str | None:
+    """Return in words which hidden units of the excitations never fire, seen on ``count`` validation images.
+
+    None where there is nothing to see, or it cannot be seen: a sentence is not worth a finished run.
+    """
+    config, data = module.config, module.data
+    if config.se is None or config.se.block != "se" or config.trainer.get("strategy") == "fsdp":
+        return None
+    network = copy.deepcopy(module.model).float().eval()  # neither compiled nor in use
+    device = next(network.parameters()).device
+    try:
+        with torch.inference_mode(), watch_hidden(network) as fired:
+            for batch in data.few_validation_images(count):
+                network(data.preprocessing.normalise(batch.images.to(device)))
+    except Exception as error:
+        return f"its hidden units could not be watched ({type(error).__name__}: {error})"
+    return dead_units(fired, min(count, data.val_size))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from senet.errors import UserError
+from senet.ranges import Between, Count, Natural, NotNegative, Share, ShareBelowOne
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class Schedule:
     """What all schedules share: a warm-up.
 
     Attributes:
+        name: which schedule.
         warmup_epochs: length of the warm-up.
         warmup_start: share of the learning rate at its start.
         warmup_shape: "linear" up to the full rate, or "constant" at ``warmup_start``.
     """
 
-    warmup_epochs: float = 0.0
-    warmup_start: float = 0.0
+    warmup_epochs: NotNegative = 0.0
+    warmup_start: Share = 0.0
     warmup_shape: Literal["linear", "constant"] = "linear"
 
     def factor(self, at: Progress) -> float:
@@ -65,9 +67,13 @@ class Schedule:
 
 @dataclass(frozen=True)
 class CosineSchedule(Schedule):
-    """Half a cosine from 1 to ``final`` between the end of the warm-up and the end of the run."""
+    """Half a cosine from 1 to ``final`` between the end of the warm-up and the end of the run.
 
-    final: float = 0.0
+    Attributes:
+        final: share of the learning rate at the end.
+    """
+
+    final: Share = 0.0
     name: Literal["cosine"] = "cosine"
 
     def decay(self, at: Progress) -> float:
@@ -87,8 +93,8 @@ class StepSchedule(Schedule):
         gamma: the factor.
     """
 
-    milestones: tuple[float, ...] = (0.3, 0.6, 0.9)
-    gamma: float = 0.1
+    milestones: tuple[Between, ...] = (0.3, 0.6, 0.9)
+    gamma: Between = 0.1
     name: Literal["step"] = "step"
 
     def __post_init__(self) -> None:
@@ -115,10 +121,10 @@ class PlateauSchedule(Schedule):
         threshold: improvement that counts, relative to the best loss.
     """
 
-    patience: int = 10
-    gamma: float = 0.1
-    drops: int = 3
-    threshold: float = 1e-3
+    patience: Count = 10
+    gamma: Between = 0.1
+    drops: Natural = 3
+    threshold: ShareBelowOne = 1e-3
     name: Literal["plateau"] = "plateau"
 
     def decay(self, at: Progress) -> float:

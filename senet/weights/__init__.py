@@ -1,32 +1,16 @@
-"""Weights in: converters from timm, torchvision and the Caffe lineage, strict in both directions."""
+"""Weights in: files of ours and of other libraries, refused unless they fit; freezing; our checkpoints."""
 
+from senet.weights.checkpoint import Checkpoint, read_checkpoint
 from senet.weights.finetune import freeze, trunk_and_head_parameters
 from senet.weights.load import check_architecture, load_weights
-from senet.weights.peers import (
-    Peer,
-    convert_from,
-    convert_to,
-    from_timm,
-    from_torchvision,
-    peer,
-    to_timm,
-    to_torchvision,
-)
-from senet.weights.record import Preprocessing, WeightRecord
+from senet.weights.record import WeightRecord
 
 __all__ = [
-    "Peer",
-    "Preprocessing",
+    "Checkpoint",
     "WeightRecord",
     "check_architecture",
-    "convert_from",
-    "convert_to",
     "freeze",
-    "from_timm",
-    "from_torchvision",
     "load_weights",
-    "peer",
-    "to_timm",
-    "to_torchvision",
+    "read_checkpoint",
     "trunk_and_head_parameters",
 ]

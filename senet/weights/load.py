@@ -1,58 +1,84 @@
 """Weights into one of our networks, refused unless the network is the one that they were trained in."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.models import Network
-from senet.models.factory import builder_options
+from senet.models import Network, is_se, plain_twin, se_twin
+from senet.models.families import model_options
 from senet.nn import SEConfig
+from senet.weights.checkpoint import Averaging
 from senet.weights.keys import check_keys
-from senet.weights.record import WeightRecord
-from senet.weights.sources import Which, read_weights
+from senet.weights.read import read_weights
+from senet.weights.record import NEW_CLASSIFIER, WeightRecord
 
 log = logging.getLogger("senet")
 FREE_OPTIONS = ("dropout", "pretrained")
 """Options that no weight depends on."""
+BY_WIDTH = ("reduction", "round_to")
+"""Axes of SE that are compared by the widths they give; all others by their value, those to come included."""
 
 
-def load_weights(spec: str, network: Network, which: Which = "auto") -> WeightRecord:
+def load_weights(spec: str, network: Network, weights: Averaging = "auto") -> WeightRecord:
     """Load the weights ``spec`` into ``network`` and return their record.
 
     A classifier of another class count is initialised anew, which is logged; everything else must fit.
 
     Args:
         spec: ``timm:legacy_seresnet50.in1k``, ``torchvision:ResNet50_Weights.IMAGENET1K_V2`` (both
-            downloaded once and cached), ``caffe:FILE.caffemodel``, or a file: safetensors, a state dict under
-            our names, or one of our checkpoints.
+            downloaded once and cached), ``caffe:FILE.caffemodel``, or a file, recognised by what is in it: one of
+            our checkpoints, a state dict of ours, timm's or torchvision's names in whatever wrappers, safetensors.
         network: built by ``create_model``.
-        which: of a checkpoint's weights, "raw", "ema", or "auto" for those it was chosen by.
+        weights: of a checkpoint's weights, "raw", "ema", or "auto" for those it was chosen by.
 
     Raises:
         UserError: if the weights cannot be had, or belong to another network; names the setting to change.
     """
-    state, record = read_weights(spec, network.record, which)
-    check_architecture(network, record.model, spec)
     expected = network.state_dict()
+    state, record = read_weights(spec, network.record, weights, expected)
+    known = record.recognised.partition(",")[0]
+    check_architecture(network, record.model, f"{spec}, {known}," if known.startswith("recognised") else spec)
     classes, wanted = record.model["num_classes"], network.record["num_classes"]
     if classes != wanted:
         own = {id(parameter) for parameter in network.classifier().parameters()}
         head = {key for key, value in network.state_dict(keep_vars=True).items() if id(value) in own}
         state = {key: value for key, value in state.items() if key not in head}
         expected = {key: value for key, value in expected.items() if key not in head}
-    check_keys(state, expected, spec)
+    try:
+        check_keys(state, expected, spec)
+    except UserError as error:
+        raise UserError(f"{error}{_se_hint(state, network)}") from error
     network.load_state_dict(state, strict=classes == wanted)
     if classes == wanted:
         return record
-    for parameter in network.classifier().parameters():
-        # As ``Network.initialise`` does: small weights, no bias.
-        nn.init.normal_(parameter, std=0.01 if parameter.ndim > 1 else 0.0)
-    log.info("%s has %s classes and the data %s: the classifier starts anew", spec, classes, wanted)
+    new_classifier(network)
+    log.info("%s has %s classes and the data %s: the classifier starts anew", spec, classes or "no", wanted)
     model = {**record.model, "num_classes": wanted}
-    return WeightRecord(record.source, model, record.preprocessing, None, (*record.changes, "new classifier"))
+    changes = (*record.changes, NEW_CLASSIFIER)
+    return replace(record, model=model, class_order=None, classes=None, changes=changes)
+
+
+def new_classifier(network: Network) -> None:
+    """Initialise the classifier as ``Network.initialise`` does: small weights, no bias."""
+    for parameter in network.classifier().parameters():
+        nn.init.normal_(parameter, std=0.01 if parameter.ndim > 1 else 0.0)
+
+
+def _se_hint(state: Mapping[str, Tensor], network: Network) -> str:
+    """Return the setting to change where a file without a record has SE and the network has not, or otherwise."""
+    name = str(network.record["name"])
+    first = next((key for key in state if key.endswith(".excitation.fc1.weight")), None)
+    if (first is not None) == is_se(name):
+        ours = network.state_dict().get(first or "")
+        if first is None or ours is None or ours.shape == state[first].shape:
+            return ""
+        hidden, channels = state[first].shape[:2]
+        return f": set se.reduction={channels // hidden}, which gives this width"
+    return f": set model={plain_twin(name) if is_se(name) else se_twin(name)}"
 
 
 def check_architecture(network: Network, needed: Mapping[str, Any], spec: str) -> None:
@@ -71,7 +97,7 @@ def check_architecture(network: Network, needed: Mapping[str, Any], spec: str) -
             f"{spec} is for images of {needed['in_channels']} channel(s), the network has "
             f"{have['in_channels']}: set data.preprocessing.colour"
         )
-    for option, default in builder_options(have["name"]).items():
+    for option, default in model_options(have["name"]).items():
         is_option = _option(have, option, default)
         must_be = _option(needed, option, default)
         if option not in FREE_OPTIONS and is_option != must_be:
@@ -88,21 +114,27 @@ def _option(record: Mapping[str, Any], option: str, default: object) -> object:
 
 
 def _check_se(network: Network, have: SEConfig, needed: SEConfig, spec: str) -> None:
+    if have.block != needed.block:
+        raise UserError(
+            f"{spec} needs se.block={needed.block}, the network has {have.block}: set se.block={needed.block}"
+        )
     for name, (channels, hidden) in network.se_widths().items():
         if needed.hidden_channels(channels) != hidden:
             axis = "reduction" if needed.reduction != have.reduction else "round_to"
-            value = getattr(needed, axis)
             raise UserError(
                 f"{spec} needs an excitation of width {needed.hidden_channels(channels)} in {name}, the network "
-                f"has {hidden}: set se.{axis}={value}"
+                f"has {hidden}: set se.{axis}={getattr(needed, axis)}"
             )
-    numbers = set(network.stage_numbers())
-    for axis in ("squeeze", "gate", "placement", "stages", "bias"):
+    numbers = network.stage_numbers()
+    for axis in (field.name for field in fields(needed)):
         is_axis, must_be = getattr(have, axis), getattr(needed, axis)
-        if axis == "stages":
-            is_axis, must_be = set(is_axis or numbers), set(must_be or numbers)
+        if axis in BY_WIDTH or (axis == "stages" and _stages(have, numbers) == _stages(needed, numbers)):
+            continue
         if is_axis != must_be:
-            value = getattr(needed, axis)
             raise UserError(
-                f"{spec} needs se.{axis}={value}, the network has {getattr(have, axis)}: set se.{axis}={value}"
+                f"{spec} needs se.{axis}={must_be}, the network has {is_axis}: set se.{axis}={must_be}"
             )
+
+
+def _stages(se: SEConfig, numbers: Iterable[int]) -> set[int]:
+    return set(numbers if se.stages is None else se.stages)

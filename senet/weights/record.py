@@ -1,27 +1,17 @@
 """What a set of weights is: where it comes from, which network it needs, and for which images."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
-from typing import Any, TypedDict
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from senet.data.preprocessing import Preprocessing
 
 CLASS_ORDER = "sorted WordNet ids"
 """The order of ImageNet's classes in torchvision, timm and any tree of folders."""
-
-
-class Preprocessing(TypedDict):
-    """Images before the network: the fields of ``senet.data.Preprocessing``, as plain containers.
-
-    ``mean`` and ``std`` are those of images in 0..1 in the order of ``colour``; ``resize`` is the shorter side
-    before the centre crop of ``size``, both in pixels.
-    """
-
-    size: int
-    resize: int | None
-    interpolation: str
-    mean: list[float]
-    std: list[float]
-    colour: str
+NEW_CLASSIFIER = "new classifier"
+"""The change of weights whose classifier does not fit and starts anew."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +24,9 @@ class WeightRecord:
         preprocessing: the images that they expect; ``None`` where the file does not say.
         class_order: what the classifier's rows stand for; ``None`` where unknown or newly initialised.
         changes: what the conversion did to the numbers, in words.
+        classes: the names of the classes, where the file has them.
+        recognised: what the file was taken for, what was kept and what dropped, in words.
+        assumed: whether ``preprocessing`` is that of such networks in general, since the file does not say its own.
     """
 
     source: str
@@ -41,23 +34,30 @@ class WeightRecord:
     preprocessing: Preprocessing | None = None
     class_order: str | None = None
     changes: tuple[str, ...] = ()
+    classes: tuple[str, ...] | None = None
+    recognised: str = field(default="", compare=False)
+    assumed: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers only, as stored in checkpoints."""
-        return asdict(self) | {"changes": list(self.changes)}
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        images = self.preprocessing.to_dict() if self.preprocessing else None
+        lists = {"changes": list(self.changes), "classes": list(self.classes) if self.classes else None}
+        return values | {"model": dict(self.model), "preprocessing": images, **lists}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "WeightRecord":
         """Return the record of ``values``, e.g. of a checkpoint, whose other keys are passed over."""
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
-        return cls(**known | {"changes": tuple(known.get("changes", ()))})
+        images = known.get("preprocessing")
+        known["preprocessing"] = Preprocessing(**images) if images else None
+        classes = known.get("classes")
+        lists = {"changes": tuple(known.get("changes", ())), "classes": tuple(classes) if classes else None}
+        return cls(**known | lists)
 
 
-def ilsvrc_class_order() -> list[int]:
-    """Return for every class in sorted WordNet order its row in a classifier ordered by ILSVRC2012 ids.
+class Weights(NamedTuple):
+    """A state dict under our names, and its record."""
 
-    The authors' networks follow the ids of the challenge's development kit (kit fox first), everyone else the
-    sorted WordNet ids (tench first).
-    """
-    ids = files("senet.weights").joinpath("ilsvrc2012_ids.txt").read_text().split()
-    return sorted(range(len(ids)), key=ids.__getitem__)
+    state: dict[str, Tensor]
+    record: WeightRecord

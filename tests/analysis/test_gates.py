@@ -1,6 +1,7 @@
 """Gates streamed in one pass against gates computed by hand and kept."""
 
 import csv
+import warnings
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -10,18 +11,23 @@ import torch
 import torch.nn.functional as F
 
 from senet import SEConfig, UserError, create_model
+from senet.analysis.canvas import save_png
+from senet.analysis.gate_plots import class_means, within_class
 from senet.analysis.gate_statistics import (
     ClassStatistics,
     collect_gates,
+    dead_units,
     panels,
     paper_panels,
     sampled_channels,
     saturation,
+    watch_hidden,
 )
 from senet.analysis.gates import choose_classes, configure, run, saturation_text
 from senet.analysis.paper import figure6
-from senet.data import Preprocessing
-from senet.data.memory import digits
+from senet.data import DigitsConfig, Preprocessing
+from senet.data.files.folder import scan
+from senet.data.tools.pack import PackOptions, pack
 
 
 def test_one_pass_equals_two_passes():
@@ -114,6 +120,74 @@ def test_gates_that_are_maps_and_networks_without():
         collect_gates(create_model("resnet20"), [], 10)
 
 
+@pytest.mark.parametrize("block", ["eca", "cbam", "ge", "gc", "highway"])
+@torch.inference_mode()
+def test_rivals_with_a_gate_per_channel(block: str):
+    """Seen from outside: what a channel was multiplied by, of a block that only scales."""
+    torch.manual_seed(0)
+    network = create_model("se_resnet20", se=SEConfig(block=block), num_classes=2).eval()
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 1, 0])
+    seen = {}
+
+    def keep(module, inputs, output):
+        seen["in"], seen["out"] = inputs, output.clone()  # a ReLU in place follows a highway gate
+
+    rival = network.se_blocks()["SE_4_3"]
+    rival.register_forward_hook(keep)
+    found = collect_gates(network, [(images, labels)], 2)
+    x, scaled = seen["in"][0], seen["out"]
+    if block == "highway":  # of scaled = t x + (1 - t) shortcut
+        x, scaled = x - seen["in"][1], scaled - seen["in"][1]
+    elif block == "cbam":  # whose spatial half scales all channels alike
+        scaled = rival.inner.channel(x)
+    gate = (scaled / x).mean((2, 3))
+    expected = torch.stack([gate[labels == label].mean(0) for label in (0, 1)])
+    torch.testing.assert_close(found["SE_4_3"].mean.float(), expected, rtol=1e-2, atol=1e-3)
+    row = saturation("SE_4_3", found["SE_4_3"])
+    assert (row.hidden, row.dead_hidden) == (None, None)
+    with pytest.raises(UserError, match=r"se\.block=gca has no gate per channel"):
+        collect_gates(create_model("se_resnet20", se=SEConfig(block="gca")), [], 10)
+
+
+def test_hidden_units_that_never_fire_are_counted():
+    network = lively(num_classes=3)
+    blocks = network.se_blocks()
+    torch.nn.init.constant_(blocks["SE_3_2"].excitation.fc1.bias, -1e3)  # all eight
+    blocks["SE_4_1"].excitation.fc1.bias.data[:3] = -1e3
+    for name, block in blocks.items():
+        if name != "SE_3_2":
+            torch.nn.init.constant_(block.excitation.fc1.bias[3:], 1e3)
+            torch.nn.init.constant_(block.excitation.fc1.bias[:3], -1e3 if name == "SE_4_1" else 1e3)
+    images, labels = torch.randn(6, 3, 8, 8), torch.arange(6) % 3
+    found = collect_gates(network, [(images[:4], labels[:4]), (images[4:], labels[4:])], 3)
+    rows = {name: saturation(name, statistics) for name, statistics in found.items()}
+    assert {name: row.dead_hidden for name, row in rows.items() if row.dead_hidden} == {
+        "SE_3_2": 8,
+        "SE_4_1": 3,
+    }
+    assert rows["SE_3_2"].hidden == 8
+    assert rows["SE_3_2"].image_sd == pytest.approx(0, abs=1e-7)
+    words = dead_units({name: statistics.fired for name, statistics in found.items()}, 6)
+    assert words == (
+        "11 of 84 hidden units never fired on 6 validation images; the gate is constant in SE_3_2"
+    )
+    fires_once = lively(num_classes=3)
+    with torch.no_grad(), watch_hidden(fires_once) as fired:
+        fires_once.eval()(images)
+    assert not any(module._forward_hooks for module in fires_once.modules())
+    assert fired["SE_2_1"].shape == (4,)
+
+
+def test_entropy_of_a_gate_is_that_of_its_histogram():
+    found = ClassStatistics(2, 3)
+    values = torch.tensor([[0.5, 0.1, 0.01], [0.5, 0.9, 0.26], [0.5, 0.1, 0.51], [0.5, 0.9, 0.76]])
+    found.update(values[:3], torch.tensor([0, 1, 1]))
+    found.update(values[3:], torch.tensor([0]))
+    assert found.entropy == pytest.approx((0 + 1 + 2) / 3)  # one value, two, and four, equally often
+    found.update(-values, torch.tensor([0, 0, 1, 1]))  # as a tanh may be
+    assert found.entropy is None
+
+
 def test_figure6_shows_what_the_paper_shows():
     blocks = {2: 3, 3: 4, 4: 6, 5: 3}  # of SE-ResNet-50
     assert panels(f"SE_{s}_{b}" for s, n in blocks.items() for b in range(1, n + 1)) == list(figure6())
@@ -147,7 +221,8 @@ def test_paper_statistics_as_published():
     found = ClassStatistics(4, 256)
     found.update(torch.rand(8, 256), torch.arange(8) % 4)
     text = saturation_text([saturation("SE_2_3", found)], {"SE_2_3": 0.0123}, paper=True)
-    assert text.splitlines()[1].split("|")[1].split() == ["0.0123", "0.396", "0.0171"]
+    groups = text.splitlines()[2].split("|")
+    assert [group.split() for group in groups[1:]] == [["0.0123"], ["0.396", "0.0171"]]
 
 
 def test_classes_to_show():
@@ -178,10 +253,18 @@ def test_command(tmp_path: Path, capsys):
     parser = ArgumentParser()
     configure(parser)
     assert run(parser.parse_args([str(tmp_path), "--classes", "3,7"])) == 0
-    assert "se_resnet20, best checkpoint, raw weights" in capsys.readouterr().out
-    split = digits(train=False)
-    pictures = preprocessing.normalise(split.dataset.images)
-    gates, labels = by_hand(network, pictures)["SE_4_3"], split.dataset.labels.numpy()
+    said = capsys.readouterr().out
+    assert "se_resnet20, best checkpoint, raw weights" in said
+    assert f"of {3 * (4 + 8 + 16)} hidden units never fired on 360 validation images" in said
+    assert run(parser.parse_args([str(tmp_path), str(tmp_path)])) == 0
+    lines = capsys.readouterr().out.splitlines()[-2:]
+    with (tmp_path / "gates" / "saturation.csv").open(newline="") as file:
+        entropy = np.mean([float(row["entropy"]) for row in csv.DictReader(file)])
+    assert [line.split()[1:3] for line in lines] == [["4", f"{entropy:.4f}"]] * 2
+    assert run(parser.parse_args([str(tmp_path), "--classes", "3,7"])) == 0
+    split = DigitsConfig().open("val", preprocessing, None)
+    pictures = preprocessing.normalise(split.images)
+    gates, labels = by_hand(network, pictures)["SE_4_3"], split.labels.numpy()
     with (tmp_path / "gates" / "gates.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["block"] == "SE_4_3"]
     assert [row["class"] for row in rows] == ["3"] * 64 + ["7"] * 64 + ["all"] * 64
@@ -196,3 +279,43 @@ def test_command(tmp_path: Path, capsys):
         assert [row["block"] for row in csv.DictReader(file)] == list(network.se_blocks())
     with pytest.raises(UserError, match="has no folder"):
         run(parser.parse_args([str(tmp_path), "--root", "elsewhere"]))
+
+
+def test_gates_of_packed_images_are_those_of_the_folder(train, image_tree: Path, tmp_path: Path):
+    """A pack keeps the files' bytes; both say the same of every channel."""
+    pack({split: scan(image_tree / split) for split in ("train", "val")}, tmp_path / "pack", PackOptions(), 1)
+    one = (
+        "debug=one_batch",
+        "data.batch_size=2",
+        "recipe=cifar",
+        "data.preprocessing.size=32",
+        "data.workers=0",
+    )
+    found = []
+    for name, root in (("imagefolder", image_tree), ("packed", tmp_path / "pack")):
+        folder = ("data.in_memory=false",) if name == "imagefolder" else ()
+        trained = train(f"data={name}", f"data.root={root}", "data.preprocessing.resize=36", *one, *folder)
+        parser = ArgumentParser()
+        configure(parser)
+        assert run(parser.parse_args([str(trained), "--which", "last"])) == 0
+        found.append((trained / "gates" / "gates.csv").read_text())
+    assert found[0] == found[1]
+    assert "cat" in found[0]
+
+
+def test_every_name_is_in_the_figures_whole(tmp_path: Path):
+    names = ["x" * 60, "猫 🐈", "_10 of $5$", "golden retriever, of some length in words"]
+    found = ClassStatistics(4, 8)
+    found.update(torch.rand(8, 8), torch.arange(8) % 4)
+    for draw in (class_means, within_class):
+        figure = draw({"SE_2_1": found}, {name: index for index, name in enumerate(names)})
+        save_png(figure, tmp_path / "figure.png")  # a letter that no font has is no warning
+        (legend,) = figure.legends
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # measuring looks for the letter again
+            extent = legend.get_window_extent()
+        assert 0 <= extent.x0 < extent.x1 <= figure.bbox.x1
+        written = {"".join(text.get_text().split()).replace("\\", "") for text in legend.get_texts()} - {
+            "all"
+        }
+        assert written == {name.replace(" ", "") for name in names}

@@ -4,15 +4,18 @@ import csv
 import re
 import xml.etree.ElementTree as ElementTree
 from argparse import ArgumentParser
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_pages import Page
 from run_fakes import config, write_run
 from scipy import stats
 
+from senet.analysis.plots import draw
 from senet.analysis.report import configure, report, run
+from senet.analysis.rows import build_rows
+from senet.analysis.runs import collect
 
 POINTS = {
     "plain": (config("resnet20"), 0.90, 269_434, 2_516_608),
@@ -118,49 +121,6 @@ def _sign_flip(gains: np.ndarray) -> float:
     return float(chance[np.abs(np.arange(-reach, reach + 1)) >= abs(gains.sum())].sum())
 
 
-class Page(HTMLParser):
-    """Checks that tags nest, and collects the cells of tables and what the page would load."""
-
-    VOID = ("meta", "br", "img", "link", "input", "hr")
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.stack: list[str] = []
-        self.tables: list[list[list[str]]] = []
-        self.ids: list[str] = []
-        self.loads: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.stack
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.ids += [values["id"]] if values.get("id") else []
-        self.loads += [v for k, v in values.items() if k in ("src", "href") and not str(v).startswith("#")]
-        assert tag not in ("script", "link")
-        if tag not in self.VOID:
-            self.stack.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        if tag == "tr":
-            self.tables[-1].append([])
-        if tag in ("td", "th"):
-            self.tables[-1][-1].append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in self.VOID:
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag):
-        assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        if any(tag in ("td", "th") for tag in self.stack):
-            cell = self.tables[-1][-1][-1]
-            self.tables[-1][-1][-1] = f"{cell} {data}".strip()
-
-
 def test_page(made, rows):
     page = Page(made["report.html"])
     assert not page.loads
@@ -235,6 +195,32 @@ def test_plots_are_svg_in_the_pages_colours(made):
         assert "var(--accent)" in picture
 
 
+def test_names_beside_points_cover_neither_points_nor_one_another(tmp_path: Path):
+    """Twelve networks of which most lie close together, as those of a zoo do."""
+    generator = np.random.default_rng(3)
+    for index in range(12):
+        cost = 4e9 if index == 11 else 1e8 * (1 + 0.2 * generator.random())
+        right = generator.random(200) < 0.75 + 0.05 * generator.random()
+        write_run(
+            tmp_path / str(index), config(lr=0.1 + index), 0, right, parameters=int(cost), macs=int(cost)
+        )
+    rows = build_rows(collect([tmp_path]), "last")
+    figure = draw(rows)["Error and cost"]
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    names = {text.get_text(): text.get_window_extent() for text in axis.texts}
+    points = axis.transData.transform([(row.macs, row.top1.mean) for row in rows])
+    best = min(rows, key=lambda row: row.top1.mean)
+    assert best.label in names
+    assert len(names) < len(rows)
+    for name, box in names.items():
+        others = [other for word, other in names.items() if word != name]
+        assert box.count_overlaps(others) == 0
+        assert box.count_contains(points) == 0 or name == best.label
+        assert axis.get_window_extent().contains(box.x0, box.y0)
+        assert axis.get_window_extent().contains(box.x1, box.y1)
+
+
 def test_holes_are_shown_and_the_rest_is_reported(study: Path, truth, tmp_path: Path, capsys):
     for path in study.iterdir():
         (tmp_path / path.name).symlink_to(path)
@@ -274,3 +260,70 @@ def test_one_seed_other_images_and_averages(truth, tmp_path: Path):
     write_run(tmp_path / "c", config(reduction=4), 0, truth["r=4"][0][:100])
     report([tmp_path], tmp_path / "other")
     assert _first(tmp_path / "other", "r=4")["mcnemar_p"] == ""
+
+
+def test_runs_on_other_images_are_grouped_not_subtracted(truth, tmp_path: Path):
+    other = config() | {"data": {"name": "cifar10", "batch_size": 64, "preprocessing": {"size": 32}}}
+    write_run(tmp_path / "a", config("resnet20"), 0, truth["plain"][0])
+    write_run(tmp_path / "b", config(), 0, truth["r=4"][0])
+    write_run(tmp_path / "c", other, 0, truth["r=4"][0][:100])
+    text = report([tmp_path], tmp_path / "out").text
+    rows = {r["point"]: r for r in csv.DictReader((tmp_path / "out" / "report.csv").read_text().splitlines())}
+    assert list(rows) == ["plain, data=digits", "SE, data=digits", "SE, data=cifar10"]  # and no word of sizes
+    assert rows["SE, data=digits"]["baseline"] == "plain, data=digits"
+    assert rows["SE, data=cifar10"]["baseline"] == rows["SE, data=cifar10"]["difference"] == ""
+    assert "Table: digits, 250 images" in text
+    assert "Table: cifar10, 100 images" in text
+    html = (tmp_path / "out" / "report.html").read_text()
+    first, second, others = Page(html).tables
+    assert [line[0] for line in first[1:]] == ["plain, data=digits", "SE, data=digits"]
+    assert not [title for title in second[0] if "difference" in title or "verdict" in title]
+    # What follows from the data set is told below.
+    assert others[0] == ["point", "data.batch_size", "data.preprocessing.size"]
+    assert others[-1] == ["SE, data=cifar10", "64", "32"]
+    forced = report([tmp_path], tmp_path / "forced", baseline="plain, data=digits")
+    assert "on other images than plain, data=digits" in forced.text
+    assert _first(tmp_path / "forced", "SE, data=cifar10")["difference"] == ""
+
+
+def test_images_that_changed_between_two_runs_are_two_points(truth, tmp_path: Path):
+    for name, seed, count in (("a", 0, 250), ("b", 1, 250), ("c", 2, 249)):
+        write_run(tmp_path / name, config(), seed, truth["r=4"][0][:count])
+    rows = list(csv.DictReader(_csv(tmp_path)))
+    assert [(row["seeds"], row["validation"]) for row in rows] == [
+        ("0 1", "digits, 250 images"), ("2", "digits, 249 images"),
+    ]  # fmt: skip
+
+
+def _csv(path: Path) -> list[str]:
+    report([path], path / "out")
+    return (path / "out" / "report.csv").read_text().splitlines()
+
+
+def test_without_a_baseline_the_page_says_how_to_name_one(truth, tmp_path: Path):
+    write_run(tmp_path / "a", config("resnet20"), 0, truth["plain"][0])
+    write_run(tmp_path / "b", config("resnet32"), 0, truth["r=4"][0])
+    made = report([tmp_path], tmp_path / "out")
+    html = (tmp_path / "out" / "report.html").read_text()
+    assert "--baseline LABEL" in html
+    assert "--baseline LABEL" in made.text
+    (table,) = Page(html).tables
+    assert table[0] == ["point", "top-1 err, %", "top-5 err, %", "n", "parameters", "MACs", "images/s"]
+    assert "verdict" in report([tmp_path], tmp_path / "out", baseline="resnet20").text
+
+
+def test_a_baseline_that_was_inferred_says_so(study: Path, made, tmp_path: Path):
+    for text in (made["tty"], made["report.md"], made["report.html"]):
+        assert "No baseline was named" in text.replace("\n", " ")
+        assert "--baseline LABEL" in text.replace("\n", " ")
+    named = report([study], tmp_path, baseline="plain")
+    assert "No baseline was named" not in named.text
+
+
+def test_trials_say_that_they_are(truth, tmp_path: Path):
+    write_run(tmp_path / "a", config(), 0, truth["plain"][0], overrides=["debug=limits"])
+    made = report([tmp_path], tmp_path / "out")
+    assert "debug=limits: a trial of the program" in made.text
+    assert "class='warning'>debug=limits" in (tmp_path / "out" / "report.html").read_text()
+    write_run(tmp_path / "b", config(), 0, truth["plain"][0], overrides=["debug=null"])
+    assert "trial" not in report([tmp_path / "b"], tmp_path / "out").text

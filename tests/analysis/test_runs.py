@@ -1,6 +1,7 @@
 """Run directories become points with the right labels, baselines and gaps."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,11 @@ from run_fakes import config, write_run
 
 from senet import UserError
 from senet.analysis.labels import label_points
+from senet.analysis.paper_rows import paper_keys
+from senet.analysis.plots import draw
+from senet.analysis.rows import build_rows
 from senet.analysis.runs import collect, find_runs
-from senet.analysis.table import paper_keys
+from senet.ledger import Job, Ledger, PlannedPoint
 
 RIGHT = np.arange(20) > 0
 
@@ -31,7 +35,20 @@ RIGHT = np.arange(20) > 0
     ],
 )  # fmt: skip
 def test_a_label_says_what_differs(configs, labels):
-    assert label_points(configs) == labels
+    assert label_points(configs).labels == labels
+
+
+def test_a_long_label_is_cut_and_the_rest_is_listed():
+    values = [
+        config(lr=0.1 + i)
+        | {"augment": {"crop": "random_resized", "scale": [0.08 + i, 1.0], "root": "/long" * 9 + str(i)}}
+        for i in range(2)
+    ]
+    labels, others = label_points(values)
+    assert labels == ["lr=0.1, scale=0.08,1", "lr=1.1, scale=1.08,1"]
+    assert others == ["augment.root"]
+    many = [config() | {"augment": {"a_setting_of_some_length": "x" * 50, "another": i}} for i in range(3)]
+    assert label_points(many).labels == ["another=0", "another=1", "another=2"]
 
 
 def test_points_baselines_and_order(tmp_path: Path):
@@ -98,6 +115,7 @@ def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
     write_run(tmp_path / "e", config(), 3, RIGHT, status="interrupted")
     (write_run(tmp_path / "f", config(), 4, RIGHT) / "summary.json").unlink()
     (write_run(tmp_path / "g", config(), 5, RIGHT) / "run.json").write_text("{")
+    (write_run(tmp_path / "k", config(), 8, RIGHT) / "config.yaml").write_text("a: [")
     forged = write_run(tmp_path / "h", config(), 6, RIGHT) / "summary.json"
     forged.write_text(forged.read_text().replace("95.0", "96.0"))
     # Started again after a failure: the failure is history.
@@ -106,7 +124,8 @@ def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
     study = collect([tmp_path])
     (point,) = study.points
     assert {seed: run.path for seed, run in point.runs.items()} == {0: good, 7: tmp_path / "j"}
-    gaps = {gap.seed: gap.reason for gap in study.gaps if gap.missing and gap.path != tmp_path / "g"}
+    damaged = [tmp_path / "g", tmp_path / "k"]
+    gaps = {gap.seed: gap.reason for gap in study.gaps if gap.missing and gap.path not in damaged}
     assert gaps == {
         1: "failed: ValueError: no",
         2: "unfinished: still running, or killed",
@@ -115,8 +134,9 @@ def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
         6: "summary.json says 4.000 % top-1 error, the predictions 5.000 %",
     }
     assert [gap.path for gap in study.gaps if not gap.missing] == [older]
-    (broken,) = [gap for gap in study.gaps if gap.path == tmp_path / "g"]
-    assert broken.reason.startswith("cannot be read")
+    broken = [gap.reason for gap in study.gaps if gap.path in damaged]
+    assert len(broken) == 2
+    assert all(reason.startswith("cannot be read: ") for reason in broken)
 
 
 def test_study_json_decides(tmp_path: Path):
@@ -125,20 +145,13 @@ def test_study_json_decides(tmp_path: Path):
         "c": ("r=4", 0, "finished", None), "d": ("r=4", 1, "killed", "its process ended with signal 9"),
         "e": ("plain", 0, "missing", None), "f": ("plain", 1, "finished", None),
     }  # fmt: skip
-    plan = {
-        "name": "reduction",
-        "baseline": "plain",
-        "points": [
-            {"label": "r=16", "overrides": [], "paper": "r16"},
-            {"label": "r=4", "overrides": ["se.reduction=4"], "paper": "r4", "baseline": "r=16"},
-            {"label": "plain", "overrides": ["model=resnet20"], "paper": "none", "baseline": None},
-        ],
-        "jobs": {
-            f"hash of {run}": {"run": run, "label": label, "seed": seed, "status": status, "reason": reason}
-            for run, (label, seed, status, reason) in jobs.items()
-        },
-    }
-    (tmp_path / "study.json").write_text(json.dumps(plan))
+    ledger = Ledger(tmp_path)
+    ledger.head = {"name": "reduction", "baseline": "plain"}
+    for label, baseline, paper in (("r=16", None, "r16"), ("r=4", "r=16", "r4"), ("plain", None, "none")):
+        ledger.points[label] = PlannedPoint(label, [], baseline, paper)
+    for run, (label, seed, status, reason) in jobs.items():
+        ledger.jobs[f"hash of {run}"] = Job(f"hash of {run}", label, seed, [], run, status, reason)
+    ledger.save()
     for run, (label, seed, status, _) in jobs.items():
         values = config("resnet20") if label == "plain" else config(reduction=int(label[2:]))
         if status != "missing":
@@ -158,9 +171,78 @@ def test_study_json_decides(tmp_path: Path):
         ("stray", 5, "belongs to no point of study.json"),
     ]
     assert paper_keys(study) == {"r=16": "r16", "r=4": "r4", "plain": "none"}
-    (tmp_path / "study.json").write_text("{}")
-    with pytest.raises(UserError, match=r"study.json cannot be read"):
-        collect([tmp_path])
+
+
+def _sweep(folder: Path, points: dict[str, dict], seeds=(0, 1), **head) -> None:
+    """Write a finished study as ``train.py -m`` leaves one, which names no baseline."""
+    ledger = Ledger(folder)
+    ledger.head = {"name": "sweep", "baseline": None, **head}
+    for label, values in points.items():
+        ledger.points[label] = PlannedPoint(label, [])
+        for seed in seeds:
+            run = f"{label}-{seed}"
+            ledger.jobs[run] = Job(run, label, seed, [], run, "finished")
+            write_run(folder / run, values, seed, RIGHT)
+    ledger.save()
+
+
+def test_a_sweep_is_compared_with_the_plain_twin_trained_alike(tmp_path: Path):
+    points = {
+        f"{model}, lr={lr}": config(model, lr) for model in ("se_resnet20", "resnet20") for lr in (0.1, 0.2)
+    } | {"resnet32": config("resnet32")}
+    _sweep(tmp_path, points)
+    study = collect([tmp_path])
+    assert study.inferred
+    assert {point.label: point.baseline for point in study.points} == {
+        "se_resnet20, lr=0.1": "resnet20, lr=0.1",
+        "se_resnet20, lr=0.2": "resnet20, lr=0.2",
+        "resnet20, lr=0.1": None,
+        "resnet20, lr=0.2": None,
+        "resnet32": None,
+    }
+    named = collect([tmp_path], baseline="resnet32")
+    assert not named.inferred
+    assert {point.baseline for point in named.points} == {"resnet32", None}
+
+
+def test_a_point_of_which_nothing_is_left_is_compared_with_nothing(tmp_path: Path):
+    """An archive made while the study ran has the ledger of all its points and the runs of some."""
+    _sweep(tmp_path, {"resnet20": config("resnet20"), "se_resnet20": config()})
+    for seed in (0, 1):
+        shutil.rmtree(tmp_path / f"se_resnet20-{seed}")
+    study = collect([tmp_path])
+    assert [(p.label, p.baseline, len(p.runs)) for p in study.points] == [
+        ("resnet20", None, 2), ("se_resnet20", None, 0),
+    ]  # fmt: skip
+    assert not study.inferred
+
+
+def test_trials_of_a_search_are_not_compared(tmp_path: Path):
+    _sweep(tmp_path, {f"lr={lr}": config(lr=lr) for lr in (0.1, 0.2)}, search={"name": "optuna"})
+    assert not any(point.baseline for point in collect([tmp_path]).points)
+
+
+def test_a_sweep_over_r_has_the_papers_table_beside_it(tmp_path: Path):
+    _sweep(tmp_path, {f"se.reduction={r}": config(reduction=r) for r in (2, 4, 8, 16, 32)})
+    study = collect([tmp_path])
+    assert paper_keys(study) == {f"se.reduction={r}": f"r{r}" for r in (2, 4, 8, 16, 32)}
+    assert {point.baseline for point in study.points[1:]} == {"se.reduction=2"}
+    assert "Error and reduction ratio" in draw(build_rows(study, "last"))
+
+
+def test_a_damaged_study_json_is_one_line(tmp_path: Path):
+    point = {"label": "r=4", "overrides": []}
+    job = {"hash": "1", "label": "r=4", "seed": 0, "overrides": [], "run": "a"}
+    for wrong, words in (
+        ("{", "cannot be read"), ("[]", "cannot be read"), ({}, "cannot be read"),
+        ({"points": [point], "jobs": {"1": {"label": "r=4"}}}, "cannot be read"),
+        ({"points": [point, point], "jobs": {}}, "two points of one label"),
+        ({"points": [point], "jobs": {"1": job | {"label": "r=8"}}}, "a job of no point"),
+    ):  # fmt: skip
+        (tmp_path / "study.json").write_text(wrong if isinstance(wrong, str) else json.dumps(wrong))
+        with pytest.raises(UserError, match=words) as raised:
+            collect([tmp_path])
+        assert "\n" not in str(raised.value)
 
 
 def test_finding(tmp_path: Path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senet.data.folder import ImageTree, scan
+from senet.data.files.folder import ImageTree, scan
 
 
 @pytest.fixture(autouse=True)

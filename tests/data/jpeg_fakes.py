@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from senet.data.region import Box
+from senet.data.files.decoders import Box
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

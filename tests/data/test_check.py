@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from senet.data import AugmentConfig, FolderConfig
-from senet.data.check import ERRORS, NOTES, check, run
 from senet.data.module import ImageData
+from senet.data.tools.check import ERRORS, NOTES, check, run
 
 
 @pytest.fixture
@@ -34,6 +34,9 @@ def damaged(image_tree: Path, tmp_path: Path, photo: Image.Image) -> Path:
     exif[0x0112] = 8
     photo.save(cat / "turned.jpg", exif=exif)
     (cat / "notes.txt").write_text("x")
+    Image.new("1", (13000, 13000)).save(cat / "bomb.png")
+    Image.new("F", (8, 8)).save(cat / "float.tif")
+    photo.save(cat / "film.gif", save_all=True, append_images=[photo.rotate(90)])
     shutil.copy(cat / "1.jpg", cat / "1 copy.jpg")
     shutil.copy(dog / "2.jpg", root / "val" / "dog" / "leak.jpg")
     shutil.copy(cat / "3.jpg", dog / "cat3.jpg")
@@ -50,6 +53,9 @@ EXPECTED = {
     "unreadable": ["train/cat/head.jpg", "train/cat/text.jpg"],
     "wrong-format": ["train/cat/png.jpeg"],
     "cmyk": ["train/cat/cmyk.jpg"],
+    "too-large": ["train/cat/bomb.png"],
+    "unknown-range": ["train/cat/float.tif"],
+    "animated": ["train/cat/film.gif"],
     "grey": ["train/cat/grey.jpg"],
     "alpha": ["train/cat/alpha.png"],
     "exif-rotated": ["train/cat/turned.jpg"],
@@ -72,6 +78,9 @@ def test_every_kind_is_found_and_nothing_else(damaged: Path, tmp_path: Path, wor
     assert json.loads((tmp_path / "out" / "check.json").read_text()) == report
     page = (tmp_path / "out" / "check.html").read_text()
     assert all(path in page for paths in EXPECTED.values() for path in paths)
+    # Those that can be read are shown: two of each kind of duplicate, and one of seven other kinds.
+    assert page.count('src="data:image/') == 13
+    assert ">64 to 127</th>" in page
     rows = (tmp_path / "out" / "manifest.csv").read_text().splitlines()
     assert len(rows) == report["images"] + 1
 
@@ -83,13 +92,13 @@ def test_a_sound_tree_has_no_errors_and_its_id_goes_to_the_run(
     shutil.copytree(image_tree, root)
     config = FolderConfig(root=str(root))
     assert ImageData(config, AugmentConfig(), 0).manifest_id["train"].startswith("names:")
-    assert run(Namespace(root=root, out=None, workers=1)) == 0
+    assert run(Namespace(source=root, images=None, out=None, workers=1)) == 0
     assert "22 images" in capsys.readouterr().out
     first = ImageData(config, AugmentConfig(), 0).manifest_id
     assert first["train"].startswith("content:")
     image = root / "train" / "cat" / "0.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
-    run(Namespace(root=root, out=None, workers=1))
+    run(Namespace(source=root, images=None, out=None, workers=1))
     second = ImageData(config, AugmentConfig(), 0).manifest_id
     assert second["train"] != first["train"]
     assert second["val"] == first["val"]
@@ -98,5 +107,5 @@ def test_a_sound_tree_has_no_errors_and_its_id_goes_to_the_run(
 
 
 def test_errors_make_the_exit_status(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(Namespace(root=damaged, out=None, workers=1)) == 1
+    assert run(Namespace(source=damaged, images=None, out=None, workers=1)) == 1
     assert "ERROR" in capsys.readouterr().out

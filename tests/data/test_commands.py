@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from senet.cli import main
-from senet.data.folder import scan
-from senet.data.packed import PackedRecords
+from senet.data.files.folder import scan
+from senet.data.files.packed import PackedRecords
 
 
 def test_check_says_what_it_found_and_fails_on_errors(

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from senet.data import folder
-from senet.data.folder import cache_file, find_split, list_images, scan
-from senet.data.records import Names
+from senet.data.files import Names, folder
+from senet.data.files.folder import cache_file, find_split, list_images, scan
 from senet.errors import UserError
 
 
@@ -69,7 +68,7 @@ def test_names_survive_any_encoding(tmp_path: Path) -> None:
     [
         (["loose.jpg"], "no class folders"),
         (["a/1.jpg", "b/readme.txt"], "b holds no image"),
-        (["a/1.jpg", "z/1.jpg"], "no class of this name"),
+        (["a/1.jpg", "z/1.jpg"], "has other classes than"),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, files: list[str], message: str) -> None:

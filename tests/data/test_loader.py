@@ -1,11 +1,15 @@
 """Which samples come when: exact orders, exact resume, every evaluation sample once, and the same pixels."""
 
+import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from itertools import islice
+from multiprocessing import active_children
 from pathlib import Path
 
 import pytest
@@ -13,20 +17,21 @@ import torch
 
 from senet.data import AugmentConfig, Batch, Preprocessing
 from senet.data.augment import ImageAugmentation
-from senet.data.datasets import FileDataset, MemoryDataset
-from senet.data.decoders import build_decoder
-from senet.data.folder import ImageTree
-from senet.data.ledger import Ledger, read_ledger
+from senet.data.datasets import BadImages, FileDataset, MemoryDataset, read_bad_images
+from senet.data.files.decoders import build_decoder
+from senet.data.files.folder import ImageTree, scan
 from senet.data.loader import PREFETCH, EvalLoader, TrainLoader
 from senet.data.sampling import EpochSizes
 from senet.errors import UserError
+from senet.processes import processes
 
 PRE = Preprocessing(size=16, resize=20)
 SIZES = EpochSizes(((1, 24), (3, 12)), 16)
 
 
 def memory(samples: int) -> MemoryDataset:
-    return MemoryDataset(torch.zeros(samples, 1, 2, 2, dtype=torch.uint8), torch.arange(samples) % 3)
+    images = torch.zeros(samples, 1, 2, 2, dtype=torch.uint8)
+    return MemoryDataset(images, torch.arange(samples) % 3, ["a", "b", "c"], str)
 
 
 def files(tree: ImageTree) -> FileDataset:
@@ -109,10 +114,10 @@ def test_batches_that_are_kept_stay_as_they_were(tree: ImageTree, workers: int) 
     os.getuid() != 0 or shutil.which("unshare") is None, reason="needs root to mount a small /dev/shm"
 )
 def test_too_little_shared_memory_is_said_at_once() -> None:
-    code = "from senet.data.ring import Ring; Ring(2, 4, 10_000_000)"
+    code = "from senet.data.loader import Ring; Ring(None, 2, 4, 10_000_000)"
     script = f"mount -t tmpfs -o size=16m none /dev/shm && exec {sys.executable} -c '{code}'"
     result = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=120
+        ["unshare", "--mount", "sh", "-c", script], capture_output=True, text=True, timeout=1200
     )
     if "permission denied" in result.stderr.lower():
         pytest.skip("not allowed to mount")
@@ -172,7 +177,8 @@ def test_evaluation_covers_every_sample_once(samples: int, world: int) -> None:
     loaders = [EvalLoader(memory(samples), 4, rank=r, world_size=world) for r in range(world)]
     batches = [ids(loader) for loader in loaders]
     assert sorted(flat(flat(batches))) == list(range(samples))
-    assert [len(b) for b in batches] == [len(loader) for loader in loaders]
+    # A rank without images still takes part: Lightning would leave it out.
+    assert [max(1, len(b)) for b in batches] == [len(loader) for loader in loaders]
 
 
 @pytest.fixture
@@ -199,15 +205,15 @@ def test_skip_leaves_out_lists_and_never_substitutes(
     broken_tree: tuple[ImageTree, set[int]], tmp_path: Path
 ) -> None:
     tree, bad = broken_tree
-    ledger = Ledger(tmp_path / "skipped.csv")
-    loader = TrainLoader(files(tree), 4, seed=5, workers=2, on_bad_image="skip", ledger=ledger)
+    bad_images = BadImages(tmp_path / "skipped.csv")
+    loader = TrainLoader(files(tree), 4, seed=5, workers=2, on_bad_image="skip", bad_images=bad_images)
     batches = list(loader)
     assert len(batches) == len(loader) == 4
     seen = flat(ids(batches))
     assert sorted(seen) == sorted(set(range(16)) - bad)
     assert all(batch.labels.tolist() == [int(tree.labels[i]) for i in batch.ids] for batch in batches)
-    assert ledger.images == bad
-    assert set(read_ledger(tmp_path / "skipped.csv")) == {tree.name(index) for index in bad}
+    assert bad_images.images == bad
+    assert set(read_bad_images(tmp_path / "skipped.csv")) == {tree.name(index) for index in bad}
 
 
 def test_a_batch_without_a_readable_image_is_an_error(broken_tree: tuple[ImageTree, set[int]]) -> None:
@@ -222,8 +228,8 @@ def test_evaluation_counts_what_it_leaves_out(broken_tree: tuple[ImageTree, set[
     with pytest.raises(UserError, match="cannot be decoded"):
         list(EvalLoader(dataset, 1))
     loader = EvalLoader(dataset, 1, on_bad_image="count")
-    assert len(ids(loader)) + len(loader.ledger.images) == len(tree)
-    assert loader.ledger.images == bad
+    assert len(ids(loader)) + len(loader.bad_images.images) == len(tree)
+    assert loader.bad_images.images == bad
 
 
 def test_timings_add_up(tree: ImageTree) -> None:
@@ -241,3 +247,75 @@ def test_timings_add_up(tree: ImageTree) -> None:
     assert "60 % of the time; data.workers=2 would help (now 1)" in str(timings.hint(workers=1, cores=4))
     timings.reset()
     assert timings.hint(workers=1, cores=4) is None
+
+
+def test_a_batch_of_a_worker_that_was_stopped_is_not_waited_for(tree: ImageTree, monkeypatch) -> None:
+    """It lies in the queue; a tensor in it would be asked of the worker, which is no wait that a DataLoader bounds."""
+    fetch, fetched = FileDataset.fetch, []
+
+    def stop_at_the_third(self: FileDataset, *args: object) -> Batch:
+        fetched.append(1)
+        if len(fetched) == 3:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return fetch(self, *args)
+
+    monkeypatch.setattr(FileDataset, "fetch", stop_at_the_third)
+    monkeypatch.setattr("senet.data.loader.PATIENCE", 2.0)
+    others = active_children()  # of a test before, on their way out
+    loader = TrainLoader(files(tree), 4, seed=5, workers=1)
+    batches = iter(loader)
+    next(batches)
+    (worker,) = {*active_children()} - {*others}
+    while processes()[worker.pid].state != "T":
+        time.sleep(0.01)
+    with pytest.raises(UserError, match="one was stopped"):
+        list(batches)
+    worker.join(60)
+    assert worker.exitcode == -signal.SIGKILL
+    del loader, batches
+    gc.collect()
+
+
+def test_a_worker_ends_for_its_parent_alone(tree: ImageTree) -> None:
+    """What SLURM and containers send to every process must not cost the run its next batches."""
+    others = active_children()  # of a test before, on their way out
+    loader = TrainLoader(files(tree), 4, seed=5, workers=2)
+    batches = iter(loader)
+    first = next(batches).ids.tolist()
+    workers = {*active_children()} - {*others}
+    assert len(workers) == 2
+    for worker in workers:
+        for name in ("TERM", "INT", "HUP", "USR1", "USR2"):
+            subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    assert [first, *ids(batches)] == ids(TrainLoader(files(tree), 4, seed=5))
+    for worker in workers:
+        worker.terminate()
+        worker.join(60)
+        assert worker.exitcode == 0
+    del loader, batches
+    gc.collect()
+
+
+@pytest.mark.parametrize("how", ["asleep", "stopped"])
+def test_workers_that_hang_are_ended_with_the_cause(image_tree: Path, monkeypatch, how: str):
+    """Without a bound the run would wait for ever, and at its end for the workers."""
+
+    def hang(self: FileDataset, *args: object) -> None:
+        if how == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(600)
+
+    monkeypatch.setattr("senet.data.loader.PATIENCE", 1.0)
+    monkeypatch.setattr(FileDataset, "fetch", hang)
+    loader = TrainLoader(files(scan(image_tree / "train")), 4, seed=0, workers=2)
+    handler = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(
+        UserError, match=r"not delivered a batch for 1 s: .* the batch train/(cat|dog)/\d\.jpg, "
+    ):
+        next(iter(loader))
+    for worker in active_children():
+        worker.join(60)
+        assert worker.exitcode is not None
+    del loader
+    gc.collect()  # torch forgets the workers with their loader
+    signal.signal(signal.SIGCHLD, handler)

@@ -12,11 +12,12 @@ import torch
 import torchvision.datasets
 from sklearn.datasets import load_digits
 
-from senet.data import AugmentConfig, CifarConfig, Preprocessing
-from senet.data.memory import cifar, digits
+from senet.data import AugmentConfig, CifarConfig, DigitsConfig, Preprocessing
+from senet.data.datasets import MemoryDataset
 from senet.data.module import ImageData
 from senet.errors import UserError
 
+PRE = Preprocessing(size=32, resize=None)
 NAMES = {
     "cifar10": ("CIFAR10", "labels", "label_names"),
     "cifar100": ("CIFAR100", "fine_labels", "fine_label_names"),
@@ -65,16 +66,16 @@ def test_cifar_is_read_from_the_official_archive(
 ) -> None:
     truth = write_archive(tmp_path / "data", name, monkeypatch)
     config = CifarConfig(root=str(tmp_path / "data"), name=name)
-    for train, split in ((True, "train"), (False, "test")):
-        found = cifar(config, train)
+    for opened, split in (("train", "train"), ("val", "test")):
+        found = config.open(opened, PRE, None)
+        assert isinstance(found, MemoryDataset)
         images, labels = truth[split]
-        assert np.array_equal(found.dataset.images.numpy(), images)
-        assert found.dataset.labels.tolist() == labels
+        assert np.array_equal(found.images.numpy(), images)
+        assert found.labels.tolist() == labels
         assert found.classes == [f"c{i}" for i in range(len(set(labels)))]
         assert found.name_of(7) == f"{name}/{split}/7"
-    pre = Preprocessing(size=32, resize=None)
     data = ImageData(
-        CifarConfig(root=str(tmp_path / "data"), name=name, preprocessing=pre), AugmentConfig(crop="pad"), 0
+        CifarConfig(root=str(tmp_path / "data"), name=name, preprocessing=PRE), AugmentConfig(crop="pad"), 0
     )
     batch = next(iter(data.val_dataloader()))
     assert batch.images.equal(torch.from_numpy(truth["test"][0][: len(batch.ids)]))
@@ -91,7 +92,7 @@ def test_cifar_that_cannot_be_had_says_where_to_put_it(
     with pytest.raises(
         UserError, match=f"{name}: not found under data.root={tmp_path}.*official python archive"
     ):
-        cifar(CifarConfig(root=str(tmp_path), name=name, download=download), True)
+        CifarConfig(root=str(tmp_path), name=name, download=download).open("train", PRE, None)
 
 
 def test_a_damaged_cifar_archive_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,16 +101,16 @@ def test_a_damaged_cifar_archive_is_refused(tmp_path: Path, monkeypatch: pytest.
     archive = tmp_path / "data" / "cifar-10-python.tar.gz"
     archive.write_bytes(archive.read_bytes()[:-1])
     with pytest.raises(UserError, match="cifar10: not found"):
-        cifar(CifarConfig(root=str(tmp_path / "data"), name="cifar10"), True)
+        CifarConfig(root=str(tmp_path / "data"), name="cifar10").open("train", PRE, None)
 
 
 def test_the_digits_split_is_stratified_and_always_the_same() -> None:
     bunch = load_digits()
     ids, labels, images = {}, {}, {}
     for train in (True, False):
-        found = digits(train)
-        ids[train] = [int(found.name_of(i).removeprefix("digits/")) for i in range(len(found.dataset))]
-        labels[train], images[train] = found.dataset.labels.numpy(), found.dataset.images.numpy()
+        found = DigitsConfig().open("train" if train else "val", PRE, None)
+        ids[train] = [int(found.name_of(i).removeprefix("digits/")) for i in range(len(found))]
+        labels[train], images[train] = found.labels.numpy(), found.images.numpy()
         assert np.array_equal(labels[train], bunch.target[ids[train]])
         assert np.abs(images[train][:, 0] / 255 - bunch.images[ids[train]] / 16).max() <= 0.5 / 255 + 1e-9
     assert sorted(ids[True] + ids[False]) == list(range(1797))

@@ -8,11 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing, pack
-from senet.data.folder import ImageTree, scan
+from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing
+from senet.data.files.folder import ImageTree, scan
+from senet.data.files.packed import PackedRecords, shard_file
 from senet.data.module import ImageData
-from senet.data.pack import PackOptions
-from senet.data.packed import PackedRecords, shard_file
+from senet.data.tools import pack
+from senet.data.tools.pack import PackOptions
 from senet.errors import UserError
 
 
@@ -131,3 +132,58 @@ def test_records_go_to_worker_processes(image_tree: Path, tmp_path: Path) -> Non
     records.read(0)
     assert pickle.loads(pickle.dumps(records)).read(7) == records.read(7)
     assert torch.equal(records.labels, scan(image_tree / "train").labels)
+
+
+HOSTILE = {
+    "offsets": (lambda a: a + 10**9, "overlap"),
+    "lengths": (lambda a: np.where(np.arange(len(a)) == 1, a + 5, a), "overlap"),
+    "shards": (lambda a: a[::-1].copy(), "out of order"),
+    "labels": (lambda a: a + 7, "label of no class"),
+    "names_ends": (lambda a: a[::-1].copy(), "names without an end"),
+    "names_buffer": (lambda a: a[:5], "names without an end"),
+    "digests": (lambda a: a[:3], "another size or kind"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_an_index_that_points_elsewhere_is_refused(image_tree: Path, tmp_path: Path, name: str) -> None:
+    write(image_tree, tmp_path / "p")
+    index = tmp_path / "p" / "train" / "index.npz"
+    with np.load(index) as stored:
+        arrays = dict(stored)
+    change, message = HOSTILE[name]
+    for wrong, words in (
+        (change(arrays[name]), message),
+        (-arrays[name].astype(np.int64) - 1, ""),
+        (arrays[name].astype(np.float64), "kind"),
+        (np.array(3), "kind"),
+    ):
+        np.savez(index, **arrays | {name: wrong})
+        with pytest.raises(UserError, match=f"index of the pack is damaged .*{words}"):
+            PackedRecords(tmp_path / "p", "train")
+    np.savez(index, **{key: value for key, value in arrays.items() if key != name})
+    with pytest.raises(UserError, match=f"index of the pack is damaged .*{name}"):
+        PackedRecords(tmp_path / "p", "train")
+
+
+def test_an_index_cannot_grow_in_memory(image_tree: Path, tmp_path: Path) -> None:
+    write(image_tree, tmp_path / "p")
+    index = tmp_path / "p" / "train" / "index.npz"
+    with np.load(index) as stored:
+        arrays = dict(stored)
+    np.savez_compressed(index, **arrays | {"names_buffer": np.zeros(10**8, np.uint8)})
+    assert index.stat().st_size < 10**6
+    with pytest.raises(UserError, match="it is compressed"):
+        PackedRecords(tmp_path / "p", "train")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "3", '{"id": "x"}', '{"id": 1, "classes": {}, "splits": {}}', '{"id": 1, "classes": [2], "splits": {}}',
+     "[" * 10**6, "\xff"],
+)  # fmt: skip
+def test_a_list_that_is_none_is_refused(image_tree: Path, tmp_path: Path, text: str) -> None:
+    write(image_tree, tmp_path / "p")
+    (tmp_path / "p" / "pack.json").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"not a pack|not finished"):
+        PackedRecords(tmp_path / "p", "train")

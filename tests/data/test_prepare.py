@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from senet.data import prepare
-from senet.data.folder import scan
-from senet.data.packed import PackedRecords
+from senet.data.files.folder import scan
+from senet.data.files.packed import PackedRecords
+from senet.data.tools import prepare
 from senet.errors import UserError
 
 WNIDS = ["n01440764", "n01443537", "n02084071"]  # the last is an inner node of the hierarchy
@@ -142,3 +142,79 @@ def test_other_files_are_refused(archives: Path) -> None:
         prepare.train_records(archives / "val.tar")
     with pytest.raises(UserError, match="neither"):
         prepare.train_records(archives / "devkit.tar.gz")
+
+
+def member(
+    name: str, data: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.size, info.type, info.linkname = len(data), kind, link
+    return info, data
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as file:
+        for info, data in members:
+            file.addfile(info, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+ONE = archive(member("a.JPEG", jpeg(1)))
+
+
+@pytest.mark.parametrize("name", ["n01.tar", "a/../../n01.tar", "/etc/n01.tar", "n00/../../n01.tar"])
+def test_a_class_stays_in_its_folder(archives: Path, name: str) -> None:
+    inner = archive(
+        member("/tmp/../../a.JPEG", jpeg(1)), member("._a.JPEG", b"a Mac's"), member("notes.txt", b"x")
+    )
+    (archives / "train.tar").write_bytes(archive(member(name, inner)))
+    (archives / "val.tar").write_bytes(archive(member("v.JPEG", jpeg(2))))
+    (archives / "labels").write_text("v.JPEG n01\n")
+    before = {path for path in archives.rglob("*") if path.is_file()}
+    out = run(archives, "tree", "--labels", str(archives / "labels"))
+    written = {path for path in archives.rglob("*") if path.is_file()} - before
+    assert written == {out / "train" / "n01" / "a.JPEG", out / "val" / "n01" / "v.JPEG"}
+
+
+@pytest.mark.parametrize(
+    ("outer", "message"),
+    [
+        (archive(member("...tar", ONE)), "gives a class no name"),
+        (archive(member("..tar", ONE)), "gives a class no name"),
+        (archive(member("x/.tar", ONE)), "gives a class no name"),
+        (archive(member("n01.tar", kind=tarfile.SYMTYPE, link="/etc/passwd")), "no class archive"),
+        (archive(member("n01.tar", ONE), member("n02.tar", kind=tarfile.LNKTYPE, link="n01.tar")), "no class archive"),
+        (archive(member("n01.tar", ONE), member("x/n01.tar", ONE)), "there twice"),
+        (archive(member("n01.tar", archive())), "holds no image"),
+        (archive(member("n01.tar", b"not a tar")), "is damaged"),
+        (archive(member("n01.tar", ONE[:700])), "is damaged"),
+        (archive(member("n01.tar", ONE))[:700], "is damaged"),
+        (archive(member("n01.tar", ONE), member("n02.tar", ONE))[: 512 + len(ONE)], "no header and no end"),
+        (archive(member("n01.tar", ONE)).replace(b"n01.tar", b"m01.tar"), "neither"),
+    ],
+)  # fmt: skip
+def test_hostile_and_damaged_archives_are_one_line(archives: Path, outer: bytes, message: str) -> None:
+    (archives / "train.tar").write_bytes(outer)
+    with pytest.raises(UserError, match=message) as caught:
+        prepare.train_records(archives / "train.tar")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_header_is_not_the_end(archives: Path) -> None:
+    """Python's tarfile takes it for the end, and the classes behind it would be missing without a word."""
+    data = bytearray((archives / "train.tar").read_bytes())
+    second = data.index(WNIDS[1].encode() + b".tar")
+    data[second] ^= 1
+    (archives / "train.tar").write_bytes(data)
+    with pytest.raises(UserError, match="is damaged"):
+        prepare.train_records(archives / "train.tar")
+
+
+def test_every_cut_of_an_archive_is_noticed(archives: Path) -> None:
+    whole = (archives / "train.tar").read_bytes()
+    end = len(whole.rstrip(b"\0"))
+    for length in range(0, end, 997):
+        (archives / "train.tar").write_bytes(whole[:length])
+        with pytest.raises(UserError):
+            prepare.train_records(archives / "train.tar")

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, InterpolationMode, Normalize, Resize
 
 from senet.data import Preprocessing
-from senet.data.preprocessing import decode
+from senet.data.files.decoders import decode
 from senet.errors import UserError
 
 

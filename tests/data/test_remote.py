@@ -5,6 +5,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing import get_context
@@ -12,13 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from senet.data import AugmentConfig, PackedConfig, Preprocessing, pack
-from senet.data.cache import once
-from senet.data.folder import scan
+from senet.data import AugmentConfig, PackedConfig, Preprocessing
+from senet.data.files.folder import scan
+from senet.data.files.packed import PackedRecords, shard_file
 from senet.data.module import ImageData
-from senet.data.pack import PackOptions
-from senet.data.packed import PackedRecords, shard_file
+from senet.data.tools import pack
+from senet.data.tools.pack import PackOptions
 from senet.errors import UserError
+from senet.files import once
 
 KEYS = {"preprocessing": Preprocessing(size=16, resize=20), "batch_size": 4, "workers": 0}
 
@@ -33,16 +35,27 @@ def packed(image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Served:
-    """A pack behind a loopback HTTP server; counts what is asked for, and can cut an answer short."""
+    """A pack behind a loopback HTTP server; counts what is asked for; can cut an answer short, stall, never end."""
 
     def __init__(self, root: Path) -> None:
         self.asked: list[str] = []
         self.cut = ""
+        self.stalled: threading.Event | None = None
+        self.endless = False
         served = self
 
         class Handler(SimpleHTTPRequestHandler):
             def do_GET(self) -> None:
                 served.asked.append(self.path)
+                if served.stalled:
+                    served.stalled.wait(60)
+                if served.endless:
+                    self.send_response(200)
+                    self.end_headers()
+                    with suppress(ConnectionError):
+                        for _ in range(10**4):
+                            self.wfile.write(bytes(10**6))
+                    return
                 if not served.cut or not self.path.endswith(served.cut):
                     super().do_GET()
                     return
@@ -119,6 +132,25 @@ def test_a_cut_off_download_is_an_error_and_never_kept(served: Served, packed: P
     assert "00001.bin" in kept(cache)
 
 
+def test_a_download_is_bounded_in_bytes_and_time(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = PackedRecords(served.url, "train", str(tmp_path / "kept"))
+    served.endless = True  # ten gigabytes, or the few that the index promises
+    with pytest.raises(
+        UserError, match=r"00000\.bin cannot be fetched \(ValueError: it is larger than the pack says"
+    ):
+        records.read(0)
+    served.endless, served.stalled = False, threading.Event()
+    monkeypatch.setattr("senet.integrations.object_storage.SILENCE", 0.5)
+    with pytest.raises(UserError, match=r"00000\.bin cannot be fetched \(\w*Timeout"):
+        records.read(0)
+    served.stalled.set()
+    assert "00000.bin" not in kept(tmp_path / "kept")
+    served.stalled = None
+    assert len(records.read(0)) > 100
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_another_shard_than_the_indexs_is_refused(packed: Path, tmp_path: Path, workers: int) -> None:
     shard = shard_file(packed / "train", 2)
@@ -171,7 +203,7 @@ def test_a_full_disk_is_named(packed: Path, tmp_path: Path, monkeypatch: pytest.
     def full(*args: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("senet.data.cache.os.replace", full)
+    monkeypatch.setattr("senet.files.os.replace", full)
     with pytest.raises(UserError, match=r"No space left on device.*set data\.cache"):
         PackedRecords(packed.as_uri(), "train")
 

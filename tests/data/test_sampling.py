@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from senet.data.sampling import (
-    EpochOrder,
-    EpochSizes,
-    SamplingConfig,
-    fold_parts,
-    occurrences,
-    read_weights,
-    subset,
-)
+from senet.data import SamplingConfig
+from senet.data.sampling import EpochOrder, EpochSizes, fold_parts, occurrences, read_weights, subset
 from senet.errors import UserError
 
 LABELS = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from senet import SEConfig
-from senet.kernels.dispatch import residual_tail
+from senet.kernels.tail import residual_tail
 from senet.nn import ResidualTail, SqueezeExcitation
 
 TRITON_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # on a CPU, Triton's interpreter
 SE = SEConfig(reduction=4)
-KERNELS = {"eager": "eager", "cpu": "auto", "triton": "triton"}
+KERNELS = {"eager": "eager", "aten": "auto", "triton": "triton"}
 
 
-@pytest.fixture(params=["cpu", "triton"])
+@pytest.fixture(params=["aten", "triton"])
 def backend(request: pytest.FixtureRequest) -> str:
     """A backend of the fused operator."""
     return request.param
@@ -93,5 +93,5 @@ def make_case(
 @pytest.fixture
 def case(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Case]:
     """Return ``make_case``, with the ATen passes in use for maps that are too small to be worth them."""
-    monkeypatch.setattr("senet.kernels.dispatch._not_worthwhile_on_cpu", lambda *_: None)
+    monkeypatch.setattr("senet.kernels.tail._not_worthwhile_on_cpu", lambda *_: None)
     return make_case

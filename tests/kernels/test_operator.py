@@ -1,5 +1,6 @@
 """The registered operator: what torch's own checks, the compiler, autocast and the FLOP counter see."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from senet import SEConfig, create_model
-from senet.kernels import operator, reference
+from senet.kernels import operator, reference, triton_kernels
 from senet.models.network import Network
 from senet.nn import ResidualTail, set_kernels
 
-DEVICE = {"cpu": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
+DEVICE = {"aten": "cpu", "triton": "cuda" if torch.cuda.is_available() else "cpu"}
 
 
 def arguments(
@@ -44,21 +45,32 @@ def arguments(
 # torch warns while its own check looks at a tensor of its own making.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 def test_opcheck(backend: str, gate: bool, training: bool):
-    torch.library.opcheck(operator.residual_tail, arguments(backend, gate=gate, training=training))
+    torch.library.opcheck(operator.fused_tail, arguments(backend, gate=gate, training=training))
 
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("gate", [True, False])
 def test_gradients_in_float64(gate: bool, training: bool):
-    values = arguments("cpu", gate=gate, training=training, dtype=torch.float64)
+    values = arguments("aten", gate=gate, training=training, dtype=torch.float64)
 
     def y(*leaves: torch.Tensor) -> torch.Tensor:
         given = iter(leaves)
-        return operator.residual_tail(*(next(given) if _is_leaf(v) else v for v in values))[0]
+        return operator.fused_tail(*(next(given) if _is_leaf(v) else v for v in values))[0]
 
     leaves = [v for v in values if _is_leaf(v)]
     assert len(leaves) == (7 if gate else 4)
     assert torch.autograd.gradcheck(y, leaves)
+
+
+def test_a_gradient_in_two_summands_is_their_sum(backend: str):
+    values = arguments(backend)
+    y, mean, inv, _, *descriptors = operator.fused_tail(*values)
+    x, _, weight, bias, *_, w1, _, w2, _, _, _, _ = values
+    saved = (x, y, weight, bias, w1, w2, mean, inv, *descriptors, True, "", backend)
+    dy, dy2 = (torch.randn_like(y) for _ in range(2))
+    found = operator.fused_tail_backward(dy, *saved, dy2)
+    for ours, expected in zip(found, operator.fused_tail_backward(dy + dy2, *saved), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def _is_leaf(value: object) -> bool:
@@ -71,7 +83,7 @@ def test_reference_is_its_formula_and_has_its_gradients():
     x, shortcut = (torch.randn(3, 6, 2, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
 
     def run(x: torch.Tensor, shortcut: torch.Tensor) -> torch.Tensor:
-        return reference.residual_tail(x, shortcut, tail.bn, tail.se.gate)
+        return reference.eager_tail(x, shortcut, tail.bn, tail.se.gate)
 
     mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, unbiased=False)
     u = (x - mean) / (var + 1e-5).sqrt()
@@ -105,8 +117,8 @@ def test_compiled_network_keeps_it_as_one_operator_without_graph_breaks():
     compiled.compile(backend=remember, fullgraph=True)
     for model in (expected, compiled):
         model(images).square().sum().backward()
-    fused = torch.ops.senet.residual_tail.default
-    assert sum(target in (fused, operator.residual_tail._opoverload) for target in targets) == 2
+    fused = torch.ops.senet.fused_tail.default
+    assert sum(target in (fused, operator.fused_tail._opoverload) for target in targets) == 2
     for ours, theirs in zip(compiled.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     for ours, theirs in zip(compiled.buffers(), expected.buffers(), strict=True):
@@ -122,21 +134,39 @@ def test_flop_counter_sees_the_excitation():
     set_kernels(model, "eager")
     with FlopCounterMode(display=False) as eager:
         model(images).sum().backward()
-    assert torch.ops.senet.residual_tail in fused.get_flop_counts()["Global"]
+    assert torch.ops.senet.fused_tail in fused.get_flop_counts()["Global"]
     assert fused.get_total_flops() == eager.get_total_flops()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels run natively here")
-def test_kernels_compile_for_an_h100(tmp_path: Path):
+def test_kernels_compile_for_an_h100_without_spills_and_with_the_widest_accesses(tmp_path: Path):
     """Interpreting checks the numbers; that the code is Triton for a GPU only its compiler can say."""
     pytest.importorskip("triton.backends.nvidia")
+    options = ["--quick", "--stages", "2", "--targets", "sm_90", "--processes", "1", "--out", str(tmp_path)]
     run = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "compile_for_h100.py")],
+        [sys.executable, str(Path(__file__).parents[2] / "benchmarks" / "compile_kernels.py"), *options],
         env=os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=12000,
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split() == ["compiled", "20"]
+    record = json.loads((tmp_path / "kernels.json").read_text())
+    assert {r["kernel"] for r in record["kernels"]} == {
+        name.removesuffix("_kernel") for name in vars(triton_kernels) if name.endswith("_kernel")
+    }
+    for r in record["kernels"]:
+        assert r["spilled_bytes"] == 0, r
+        if r["kernel"] in ("moments", "merge", "gradient_sums", "grad_input"):
+            assert r["load_bits"] == 128, r
+        if r["kernel"] in ("merge", "gradient_sums", "grad_input"):
+            assert r["store_bits"] == 128, r
+    se, plain = record["counts"]
+    tails = 16
+    assert (se["triton launches"], se["aten launches"], se["map transfers"]) == (
+        8 * tails,
+        9 * tails,
+        11 * tails,
+    )
+    assert (plain["triton launches"], plain["aten launches"]) == (6 * tails, 2 * tails)

@@ -5,11 +5,12 @@ import os
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from interpreting import interpret_triton
+from ranks import run_ranks
 from torch import nn
 
 from senet import SEConfig
-from senet.kernels import dispatch
+from senet.kernels import tail as dispatch
 from senet.nn import ResidualTail
 from senet.nn.batchnorm import synchronise
 
@@ -43,6 +44,7 @@ def synchronised(kind: str) -> ResidualTail:
 
 
 def run_rank(rank: int, port: int, results: str) -> None:
+    interpret_triton()  # a new process
     torch.set_num_threads(1)
     if DEVICE == "cuda":
         torch.cuda.set_device(rank)
@@ -63,9 +65,9 @@ def run_rank(rank: int, port: int, results: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(1200)
 def test_two_ranks_equal_one_process(tmp_path: object, free_port: int):
-    mp.spawn(run_rank, args=(free_port, str(tmp_path)), nprocs=2)
+    run_ranks(run_rank, free_port, str(tmp_path))
     ranks = [torch.load(f"{tmp_path}/{rank}.pt", weights_only=True) for rank in range(2)]
     tail, maps = tail_and_maps()
     tail = tail.double()

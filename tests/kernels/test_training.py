@@ -13,7 +13,7 @@ from senet.models.network import Head, Network
 from senet.nn import Bottleneck, set_kernels
 from senet.nn.blocks import conv
 
-STEPS, BATCH = 50, 3
+STEPS, BATCH = 20, 3
 
 
 def small_network() -> Network:
@@ -28,7 +28,7 @@ def small_network() -> Network:
 def train(
     network: Network, kernels: str, order: tuple[int, ...], layout: torch.memory_format, device: str
 ) -> Tensor:
-    """Return all losses of 50 steps and the parameters after them, as one vector.
+    """Return the losses of all steps and the parameters after them, as one vector.
 
     The order within a batch and the layout change roundings only.
     """
@@ -52,8 +52,8 @@ def train(
 
 
 @pytest.mark.slow
-def test_fifty_steps_agree_within_the_eager_paths_own_spread(monkeypatch: pytest.MonkeyPatch, backend: str):
-    monkeypatch.setattr("senet.kernels.dispatch._not_worthwhile_on_cpu", lambda *_: None)
+def test_twenty_steps_agree_within_the_eager_paths_own_spread(monkeypatch: pytest.MonkeyPatch, backend: str):
+    monkeypatch.setattr("senet.kernels.tail._not_worthwhile_on_cpu", lambda *_: None)
     device = "cuda" if backend == "triton" and torch.cuda.is_available() else "cpu"
     network = small_network()
     first, *others = itertools.product(
@@ -61,7 +61,7 @@ def test_fifty_steps_agree_within_the_eager_paths_own_spread(monkeypatch: pytest
     )
     straight = train(network, "eager", *first, device)
     spread = max((train(network, "eager", *other, device) - straight).norm() for other in others)
-    fused = train(network, "auto" if backend == "cpu" else "triton", *first, device)
+    fused = train(network, "auto" if backend == "aten" else "triton", *first, device)
     assert not torch.equal(fused, straight)  # it did run something else
     assert (fused - straight).norm() <= spread
 

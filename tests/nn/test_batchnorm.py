@@ -1,6 +1,7 @@
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from ranks import run_ranks
 from torch import nn
 
 from senet.nn.batchnorm import average_running_statistics, synchronise, unsynchronise
@@ -40,7 +41,7 @@ def _rank(rank: int, port: int, results: dict) -> None:
 
 def test_two_ranks_equal_one_process(free_port: int):
     results = mp.Manager().dict()
-    mp.spawn(_rank, args=(free_port, results), nprocs=2)
+    run_ranks(_rank, free_port, results)
     network = _network()
     network(_images()).square().sum().backward()
     for ours, parameter in zip(results["grads"], network.parameters(), strict=True):

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
 from timm.layers import SEModule
 from torch import nn
 
 from senet import SEConfig, SqueezeExcitation, UserError, create_model
-from senet.nn import BasicBlock, Bottleneck
+from senet.nn import BasicBlock, Bottleneck, ResidualTail, register_gate, register_squeeze, set_kernels
+from senet.nn import se as module
+from senet.nn.config import CHOICES
 
 
 def test_equals_its_formula_in_float64():
@@ -117,3 +120,68 @@ def _branch(block: Bottleneck, x: torch.Tensor) -> torch.Tensor:
 def test_conv3x3_needs_a_bottleneck():
     with pytest.raises(UserError, match="bottleneck"):
         BasicBlock(8, 8, se=SEConfig(reduction=2, placement="conv3x3"))
+
+
+SHAPES = [(3, 12), (3, 12, 7), (3, 12, 5, 4), (3, 12, 3, 4, 2)]
+BY_HAND = {
+    "avg": lambda u: u.mean(2),
+    "max": lambda u: u.max(2),
+    "std": lambda u: np.sqrt(((u - u.mean(2, keepdims=True)) ** 2).mean(2)),
+    "gem": lambda u: (np.maximum(u, 1e-6) ** 3).mean(2) ** (1 / 3),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("squeeze", [*BY_HAND, "none"])
+def test_equations_2_to_4_on_zero_to_three_dimensions(shape: tuple[int, ...], squeeze: str):
+    torch.manual_seed(0)
+    block = SqueezeExcitation(12, SEConfig(reduction=4, squeeze=squeeze)).double()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter)
+    w1, b1, w2, b2 = (p.detach().numpy().reshape(len(p), -1) for p in block.parameters())
+    x = torch.randn(shape, dtype=torch.float64)
+    u = x.numpy().reshape(3, 12, -1)
+    z = u if squeeze == "none" else BY_HAND[squeeze](u)[:, :, None]
+    hidden = np.maximum(np.einsum("oc,bcp->bop", w1, z) + b1, 0)
+    gate = 1 / (1 + np.exp(-(np.einsum("oc,bcp->bop", w2, hidden) + b2)))
+    np.testing.assert_allclose(block(x).detach().numpy(), (u * gate).reshape(shape), rtol=0, atol=1e-13)
+    wanted = shape if squeeze == "none" else (3, 12, *[1] * (len(shape) - 2))
+    assert block.gate(x).shape == wanted
+
+
+@pytest.mark.parametrize("shape", [(12,), (3, 11), (3, 4, 4, 12), (1, 12, 1, 1, 1, 1)])
+def test_other_shapes_are_named(shape: tuple[int, ...]):
+    with pytest.raises(UserError, match=r"takes \(B, 12\), .* not \(") as refusal:
+        SqueezeExcitation(12, SEConfig(reduction=4))(torch.zeros(shape))
+    assert str(shape) in str(refusal.value)
+
+
+@pytest.mark.parametrize("squeeze", ["std", "gem"])
+def test_squeezes_are_differentiable_where_a_map_is_constant_or_negative(squeeze: str):
+    for x in (torch.full((1, 4, 3, 3), 2.0), torch.full((1, 4, 3, 3), -2.0), torch.ones(1, 4, 1, 1)):
+        x.requires_grad_()
+        SqueezeExcitation(4, SEConfig(reduction=2, squeeze=squeeze))(x).sum().backward()
+        assert x.grad.isfinite().all()
+
+
+def test_a_squeeze_and_a_gate_of_ones_own(monkeypatch: pytest.MonkeyPatch):
+    """One function, one name: built, not fused, and known to a checkpoint by its name."""
+    for names, key in ((module.SQUEEZES, "squeeze"), (module.GATES, "gate")):
+        monkeypatch.setattr(module, f"{key.upper()}S", dict(names))
+        monkeypatch.setitem(CHOICES, key, list(CHOICES[key]))
+    with pytest.raises(UserError, match=r'se\.squeeze is "median"'):
+        SEConfig(squeeze="median")
+    register_squeeze("median", lambda x: x.flatten(2).median(2).values[:, :, None, None])
+    register_gate("hard", lambda x: (x + 0.5).clamp(0, 1))
+    config = SEConfig(reduction=2, squeeze="median", gate="hard")
+    block, x = SqueezeExcitation(4, config), torch.randn(2, 4, 3, 5)
+    z = x.flatten(2).median(2).values[:, :, None, None]
+    fc1, fc2 = block.excitation.fc1, block.excitation.fc2
+    torch.testing.assert_close(block(x), x * (fc2(fc1(z).relu()) + 0.5).clamp(0, 1))
+    assert SEConfig(**config.to_dict()) == config
+    with pytest.raises(UserError, match=r"se\.squeeze is median"):
+        set_kernels(ResidualTail(4, config), "triton")
+    with pytest.raises(UserError, match='has a "median" already'):
+        register_squeeze("median", lambda x: x)
+    with pytest.raises(UserError, match='has a "avg" already'):
+        register_squeeze("avg", lambda x: x)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from senet.weights import convert_from, convert_to, peer
+from senet.integrations.peers import convert_from, convert_to, peer
 
 RESIDUAL_STAGES = {"2": "layer1", "3": "layer2", "4": "layer3", "5": "layer4"}
 

@@ -7,9 +7,9 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from senet.models import resnext, senet154, vgg
-from senet.weights import convert_from, convert_to
-from senet.weights.peers import PEERS, Peer
+from senet import create_model
+from senet.integrations.peers import PEERS, Peer, convert_from, convert_to
+from senet.models import resnet, vgg
 
 INCEPTION_STAGES = {"3": "Mixed_5d", "4": "Mixed_6e", "5": "Mixed_7c"}
 
@@ -20,8 +20,7 @@ LAYERS = (1, 2, 1, 1)
 @pytest.fixture
 def shallow(monkeypatch) -> None:
     """Build our 50-layer ResNeXt and SENet-154 with one block to a stage, and two in stage 3."""
-    monkeypatch.setattr(resnext, "BLOCKS", {50: LAYERS})
-    monkeypatch.setattr(senet154, "BLOCKS", LAYERS)
+    monkeypatch.setattr(resnet, "BLOCKS", {50: LAYERS, 152: LAYERS})
 
 
 @pytest.mark.usefixtures("shallow")
@@ -41,6 +40,39 @@ def test_se_resnext_is_timms(assert_parity, name):
 def test_senet154_is_timms_legacy(assert_parity):
     theirs = timm.create_model("legacy_senet154", num_classes=10, layers=LAYERS, drop_rate=0.0)
     assert_parity("timm", "legacy_senet154", theirs, dropout=0.0)
+
+
+@pytest.mark.usefixtures("shallow")
+def test_senet154_starts_with_the_spread_of_timms_legacy():
+    """All but the excitation and the classifier, whose fan-in and 0.01 are ours."""
+    ours = create_model("senet154").state_dict()
+    theirs = convert_from(
+        "timm", timm.create_model("legacy_senet154", layers=LAYERS).state_dict(), "legacy_senet154"
+    )
+    convolutions = [key for key, w in ours.items() if w.dim() == 4 and ".se." not in key]
+    assert len(convolutions) == 3 + 5 * 3 + 4
+    for key in convolutions:
+        assert ours[key].std().item() == pytest.approx(theirs[key].std().item(), rel=0.1), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["senet154", "legacy_senet154"])
+def test_senet154_learns_a_batch_at_a_rate_that_suits_its_gradient(name):
+    """Ours as timm's: the norm of the gradient is in the thousands, so that at 1e-3 both go up and down."""
+    network = create_model(name) if name == "senet154" else timm.create_model(name)
+    images, labels = torch.randn(8, 3, 64, 64), torch.randint(1000, (8,))
+    losses, norms = [], []
+    for _ in range(3):
+        torch.manual_seed(0)  # the same units drop out
+        loss = nn.functional.cross_entropy(network.train()(images), labels)
+        losses.append(loss.item())
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        norms.append(float(torch.stack([gradient.norm() for gradient in gradients]).norm()))
+        with torch.no_grad():
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter -= 1e-6 * gradient
+    assert losses[0] > losses[1] > losses[2]
+    assert 1000 < norms[0] < 5000
 
 
 class NarrowHead(vgg.VGGHead):
@@ -95,7 +127,10 @@ def test_inception_resnet_v2_is_timms(assert_parity):
 
 DEEP = [
     ("timm", name)
-    for name in ("resnext101_32x4d", "seresnext101_32x4d", "legacy_seresnext101_32x4d", "legacy_senet154")
+    for name in (
+        *("resnet101", "resnet152", "seresnet101", "seresnet152", "legacy_seresnet101", "legacy_seresnet152"),
+        *("resnext101_32x4d", "seresnext101_32x4d", "legacy_seresnext101_32x4d", "legacy_senet154"),
+    )
 ]
 
 

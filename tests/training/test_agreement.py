@@ -50,7 +50,7 @@ def _drift(rank: int, port: int, results: list) -> None:
     torch.nn.init.ones_(module.weight)
     torch.nn.init.ones_(module.bias)
     trainer = SimpleNamespace(global_step=0, world_size=2)
-    callback, checked = RanksAgree({"seed": 0}, every=2), [0]
+    callback, checked = RanksAgree("config 0, seed 0", every=2), [0]
     callback.on_train_start(trainer, module)
     try:
         for step in range(1, 9):

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from senet import UserError, create_model
-from senet.models.checkpoint import load_checkpoint, load_network
-from senet.training.config import EvalConfig, validate
-from senet.training.entry import RunDir, new_evaluation
+from senet.rundir import RunDir
+from senet.training.config import EvalConfig
+from senet.training.entry import new_evaluation
 from senet.training.evaluate import build_data
+from senet.weights import read_checkpoint
+from senet.weights.trained import of_checkpoint
 
 FOLDER = ("data=imagefolder", "data.preprocessing.size=32", "data.preprocessing.resize=36", "data.batch_size=4",
           "trainer.max_epochs=2", "data.workers=0", "ema.decay=0.5")  # fmt: skip
@@ -28,9 +30,12 @@ def test_identical_figures(run: Path, evaluate):
         assert result["count"] == 6
         for key in ("top1", "top5", "loss"):
             assert result[key] == pytest.approx(summary["last"][f"{prefix}/{key}"], abs=1e-6)
-        ours = (result["directory"] / "predictions" / "eval_raw.csv").read_text().splitlines()
+        ours = (result["directory"] / "predictions" / f"eval_{weights}.csv").read_text().splitlines()
         theirs = (run / "predictions" / f"last_{weights}.csv").read_text().splitlines()
         assert [line.split(",")[:5] for line in ours] == [line.split(",")[:5] for line in theirs]
+        assert (result["directory"] / "report.html").is_file()
+    # Through a link, the record names the run all the same.
+    assert evaluate(f"run={run.parent}/latest")["checkpoint"] == str(run / "checkpoints" / "best.ckpt")
     assert evaluate(f"ckpt={run}/checkpoints/best.ckpt")["top1"] == summary["best"]["val_ema/top1"]
 
 
@@ -70,17 +75,23 @@ def test_decoders_give_the_same_top1(train, evaluate, tmp_path: Path, other: str
 
 
 def test_preprocessing_is_the_checkpoints(run: Path, image_tree: Path, evaluate):
-    other = (
-        "data=imagefolder",
-        f"data.root={image_tree}",
-        "data.preprocessing.size=8",
-        "data.preprocessing.mean=[0,0,0]",
-    )
+    other = ("data=imagefolder", f"data.root={image_tree}")  # whose own size is 224
     stored, overridden = evaluate(f"run={run}"), evaluate(f"run={run}", *other)
     assert overridden["preprocessing"] == stored["preprocessing"]
     assert overridden["loss"] == pytest.approx(stored["loss"])
     larger = evaluate(f"run={run}", "size=64")["preprocessing"]
     assert (larger["size"], larger["resize"]) == (64, 72)
+    with pytest.raises(UserError, match="comes with the checkpoint; size= changes the crop"):
+        evaluate(f"run={run}", *other, "data.preprocessing.size=8")
+    with pytest.raises(UserError, match="no effect on an evaluation"):
+        evaluate(f"run={run}", "trainer.max_epochs=2")
+
+
+def test_the_stored_data_set_is_read_as_this_machine_likes(run: Path, compose):
+    trained = of_checkpoint(read_checkpoint(run / "checkpoints" / "last.ckpt"))
+    for asked, workers, batch in (((), 0, 4), (("workers=3", "batch_size=5"), 3, 5)):
+        data, _ = build_data(EvalConfig.of(compose(f"run={run}", *asked, name="eval")), trained)
+        assert (data.config.workers, data.config.batch_size) == (workers, batch)
 
 
 def test_checkpoints_hold_plain_values_only(run: Path):
@@ -89,7 +100,7 @@ def test_checkpoints_hold_plain_values_only(run: Path):
         assert json.loads(json.dumps(record)) == record
         assert record["se_widths"]["SE_2_1"] == [16, 1]
         assert record["classes"] == ["cat", "dog"]
-        network, _ = load_network(load_checkpoint(path), "raw")
+        network = read_checkpoint(path).network("raw")
         assert network.record["se"]["reduction"] == 16
 
 
@@ -97,34 +108,37 @@ def test_refusals(run: Path, image_tree: Path, tmp_path: Path, compose, monkeypa
     def check(*overrides: str) -> None:
         new_evaluation(compose(*overrides, name="eval"), [])
 
-    with pytest.raises(UserError, match="one of the two"):
+    with pytest.raises(UserError, match="one of them"):
         check()
     with pytest.raises(UserError, match="there is no such checkpoint"):
         check("ckpt=/nonexistent.ckpt")
+    with pytest.raises(UserError, match=r"weights=\"emma\" is none of auto, raw, ema"):
+        check(f"run={run}", "weights=emma")
+    with pytest.raises(UserError, match="say on which images"):
+        check("weights=timm:resnet18")
     with pytest.raises(UserError, match='did you mean "best"'):
         check(f"run={run}", "which=bst")
     other = tmp_path / "other.ckpt"
     torch.save({"weights": torch.zeros(1)}, other)
     with pytest.raises(UserError, match="not written by senet"):
-        load_checkpoint(other)
+        read_checkpoint(other)
     other.write_bytes(b"garbage")
     with pytest.raises(UserError, match="cannot be read"):
-        load_checkpoint(other)
-    record = load_checkpoint(run / "checkpoints" / "last.ckpt")["senet"]
+        read_checkpoint(other)
     digits = compose(f"run={run}", "data=digits", name="eval")
     with pytest.raises(UserError, match=r"colour must be RGB|other classes"):
-        build_data(validate(EvalConfig, digits), record)
+        build_data(EvalConfig.of(digits), of_checkpoint(read_checkpoint(run / "checkpoints" / "last.ckpt")))
 
 
 def test_weights_without_an_average(train):
     run = train("debug=one_batch")
     with pytest.raises(UserError, match="no averaged weights"):
-        load_network(load_checkpoint(RunDir(run).checkpoints / "last.ckpt"), "ema")
+        read_checkpoint(RunDir(run).checkpoints / "last.ckpt").network("ema")
 
 
 def test_rebuilt_network_gives_the_same_logits(run: Path):
-    checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")
-    network, _ = load_network(checkpoint, "raw")
+    checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    network = checkpoint.network("raw")
     again = create_model("se_resnet20", num_classes=2).eval()
     again.load_state_dict(network.state_dict(), strict=True)
     x = torch.randn(2, 3, 32, 32)

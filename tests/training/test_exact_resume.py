@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from senet import UserError
+from senet.rundir import RunDir
 from senet.training.entry import resume_run
-from senet.training.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("recording_train.py")
@@ -28,7 +28,7 @@ def start(out: Path, ranks: int, kill_at: int | None, *overrides: str) -> int:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=12000,
     )
     assert (result.returncode == 0) == (kill_at is None), result.stdout + result.stderr
     return result.returncode

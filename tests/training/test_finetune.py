@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from senet.training.evaluate import load_checkpoint
+from senet.weights import read_checkpoint
 
 TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.batch_size=16",
         "trainer.max_epochs=1", "augment.pad=1")  # fmt: skip
@@ -14,7 +14,7 @@ def test_frozen_stages_stand_still_and_the_classifier_is_new(train):
     start = train(*TINY)
     run = train(*TINY, f"model.weights={start}/checkpoints/last.ckpt", "model.freeze=3", "data.num_classes=7",
                 "optimizer.trunk_lr=0.1")  # fmt: skip
-    before, after = (load_checkpoint(r / "checkpoints" / "last.ckpt")["state_dict"] for r in (start, run))
+    before, after = (read_checkpoint(r / "checkpoints" / "last.ckpt").state_dict for r in (start, run))
     assert after["model.head.fc.weight"].shape == (7, 64)
     for key, value in before.items():
         frozen = key.startswith(("model.stem", "model.stages.2", "model.stages.3"))

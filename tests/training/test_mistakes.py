@@ -15,16 +15,18 @@ MISTAKES = [
     ("trainer.max_epoch=3", 'trainer.max_epoch; did you mean "trainer.max_epochs"'),
     ("optimizer.lrr=0.3", 'did you mean "optimizer.lr"'),
     ("schedule=step schedule.milestone=[0.3]", 'did you mean "schedule.milestones"'),
+    ("trainer={max_epoch:3}", 'trainer.max_epoch; did you mean "trainer.max_epochs"'),
+    ("search=optuna search.space={optimizer.lr:{low:0.1}}", "one by one, search.space.optimizer.lr=VALUE"),
     ("sed=3", 'did you mean "seed"'),
     ("data=imagefoldr", 'did you mean "imagefolder"'),
     ("model=se_resnet5", "model=se_resnet5: there is no such choice"),
-    ("+ema.decy=0.9", 'ema.decy; did you mean "decay"'),
-    ("+trainer.max_epoch=3", 'did you mean "max_epochs"'),
+    ("+ema.decy=0.9", 'ema.decy; did you mean "ema.decay"'),
+    ("+trainer.max_epoch=3", 'did you mean "trainer.max_epochs"'),
     ("+trainer.callbacks=3", "decided by the run"),
     ("trainer.max_epochs=abc", "trainer.max_epochs='abc'"),
     ("seed=a", "seed='a'"),
     ("model=resnet20 se.reduction=8", "has no SE block"),
-    ("se.reduction=0", "se.reduction is 0"),
+    ("se.reduction=0", "se.reduction=0 must be a whole number of 1 or more"),
     ("se.reduction=100", "the same network as reduction=64"),
     ("model=se_resnet50 data=synthetic model.stride_on=3X3", "stride_on"),
     ("model=se_inception_v3", "images of 75 pixels or more"),
@@ -32,7 +34,7 @@ MISTAKES = [
     ("data=imagefolder data.root=/nonexistent", "there is no such folder"),
     ("trainer.accelerator=gpu", "no CUDA device"),
     ("trainer.precision=16-mixed", "needs a GPU"),
-    ("trainer.devices=0", "must be 1 or more"),
+    ("trainer.devices=0", "a whole number of 1 or more"),
     ("trainer.devices=x", "must be a number"),
     ("data.batch_size=0", "batch_size"),
     ("data.batch_size=2000", "do not fill one global batch"),
@@ -48,7 +50,7 @@ def test_one_clear_line(overrides: str, words: str, compose, train, tmp_path: Pa
     try:
         values = compose(f"runs_dir={tmp_path}/runs", *typed)
         values.pop("resume")
-        run = entry.new_run(values, typed)
+        run, config = entry.new_run(values, typed)
     except (HydraException, OmegaConfBaseException) as error:
         from hydra.core.global_hydra import GlobalHydra
 
@@ -58,7 +60,7 @@ def test_one_clear_line(overrides: str, words: str, compose, train, tmp_path: Pa
         message = str(error)
     else:  # what only the data can tell
         with pytest.raises(SystemExit) as stopped:
-            entry._start("train", run, run.config())
+            entry._start("train", run, config)
         assert stopped.value.code == 2
         assert not run.path.exists()
         return
@@ -72,6 +74,11 @@ def test_from_the_command_line(command: Callable, tmp_path: Path):
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == 'error: there is no key optimizer.lrr; did you mean "optimizer.lr"?\n'
+    result = command("eval.py", f"run={tmp_path}/none", "data.workers=0")
+    assert result.returncode == 2
+    assert (
+        "no data set was chosen; root=, size=, batch_size= and workers= change the run's own" in result.stderr
+    )
     result = command("eval.py", f"run={tmp_path}/none")
     assert result.returncode == 2
     assert result.stderr.splitlines() == [

@@ -2,12 +2,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.loss import BinaryCrossEntropy
+from torch import Tensor
 from torchvision.transforms import v2
 
 from senet import UserError
-from senet.data import Preprocessing
+from senet.data import Batch, Preprocessing
 from senet.data.inputs import InputStep
-from senet.training.metrics import EvalSums, Predictions
+from senet.training.evaluation import figures, gather, predict
 from senet.training.objective import LossConfig, MixConfig
 
 LOGITS = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
@@ -57,28 +58,35 @@ def test_impossible_values():
         LossConfig(label_smoothing=1.0)
 
 
-def test_sums_do_not_depend_on_the_batches():
-    whole, parts = EvalSums(torch.device("cpu")), EvalSums(torch.device("cpu"))
+def batch(ids: Tensor, labels: Tensor) -> Batch:
+    """A batch as the loader hands it over, without its images."""
+    return Batch(torch.empty(0), labels, ids, torch.empty(0))
+
+
+def test_figures_do_not_depend_on_the_batches():
     generator = torch.Generator().manual_seed(1)
     logits, labels = torch.randn(13, 10, generator=generator), torch.randint(10, (13,), generator=generator)
-    whole.update(logits, labels)
-    for start in range(0, 13, 4):
-        parts.update(logits[start : start + 4], labels[start : start + 4])
-    assert whole.compute() == pytest.approx(parts.compute())
-    figures = whole.compute()
-    assert figures["count"] == 13
-    assert figures["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).double().mean().item())
+    ids = torch.arange(13)
+    parts = [
+        predict(logits[start : start + 4], batch(ids[start : start + 4], labels[start : start + 4]))
+        for start in range(0, 13, 4)
+    ]
+    found = figures(gather(parts[::-1]), 13)
+    assert found == figures(gather([predict(logits, batch(ids, labels))]), 13)
+    assert found["top1"] == pytest.approx(100 * (logits.argmax(1) == labels).double().mean().item())
     top5 = torch.tensor(
         [bool(label in row) for row, label in zip(logits.topk(5).indices, labels, strict=True)]
     )
-    assert figures["top5"] == pytest.approx(100 * top5.double().mean().item())
-    assert figures["loss"] == pytest.approx(F.cross_entropy(logits, labels).item())
+    assert found["top5"] == pytest.approx(100 * top5.double().mean().item())
+    assert found["loss"] == pytest.approx(F.cross_entropy(logits, labels).item())
+    unreadable = figures(gather(parts), 13 + 7)  # seven images more count as wrong, and for no loss
+    assert unreadable["top1"] == pytest.approx(found["top1"] * 13 / 20)
+    assert unreadable["loss"] == found["loss"]
 
 
 def test_predictions_come_back_by_id():
-    predictions = Predictions()
-    predictions.update(LOGITS[3:], LABELS[3:], torch.tensor([3, 4, 5]))
-    predictions.update(LOGITS[:3], LABELS[:3], torch.tensor([0, 1, 2]))
-    columns = predictions.gather()
+    halves = [slice(3, 6), slice(0, 3)]
+    columns = gather([predict(LOGITS[half], batch(torch.arange(6)[half], LABELS[half])) for half in halves])
     assert columns["ids"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert torch.equal(columns["labels"], LABELS)
     assert torch.equal(columns["predicted"], LOGITS.argmax(1))

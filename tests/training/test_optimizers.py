@@ -54,5 +54,5 @@ def test_each_optimiser_lowers_a_quadratic(config):
 
 
 def test_impossible_rates():
-    with pytest.raises(UserError, match=r"optimizer\.lr"):
-        SGDConfig(lr=0.0)
+    with pytest.raises(UserError, match=r"momentum"):
+        SGDConfig(nesterov=True, momentum=0.0)

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import os
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import torch
 
-from senet.models.checkpoint import load_checkpoint, load_network
+from senet.rundir import RunDir
 from senet.training.callbacks import FiniteLossGuard
-from senet.training.entry import RunDir, resume_run
+from senet.training.callbacks.progress import in_lines
+from senet.training.entry import resume_run
+from senet.weights import read_checkpoint
 
 QUICK = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.val_images=39",
          "data.batch_size=16", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "augment.pad=1")  # fmt: skip
@@ -22,7 +25,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    return load_checkpoint(run / "checkpoints" / f"{name}.ckpt")["state_dict"]
+    return read_checkpoint(run / "checkpoints" / f"{name}.ckpt").state_dict
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -56,9 +59,28 @@ def test_directory_holds_everything(train):
     share = 100 * sum(int(r["correct"]) for r in last) / 39
     assert share == pytest.approx(summary["last"]["val/top1"])
     assert (run / "curves.png").stat().st_size > 10_000
-    assert "epoch   2/2" in (run / "log.txt").read_text()
+    log = (run / "log.txt").read_text()
+    assert "epoch   2/2" in log
+    assert f"page      {run / 'report.html'}" in log
+    wrong = 39 - sum(int(r["correct"]) for r in rows(run / "predictions" / "last_ema.csv"))
+    assert len(list((run / "mistakes").iterdir())) == min(24, wrong)
     assert (run.parent / "latest").resolve() == run
-    assert not list(run.rglob("*.tmp"))
+    assert not list(run.rglob(".*.part"))
+
+
+def test_epoch_lines_fit_a_terminal():
+    parts = [
+        "epoch  90/100",
+        "loss 2.123 val 1.988",
+        "top-1 33.33 top-5 98.61",
+        "average 84.00",
+        "12,345/s",
+        "2.1 h left",
+    ]
+    lines = in_lines(parts).split("\n")
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).split() == " ".join(parts).split()
+    assert in_lines(parts[:3]) == "  ".join(parts[:3])
 
 
 def test_two_runs_never_share_a_directory(train):
@@ -114,15 +136,11 @@ def test_finished_run_can_be_extended_but_not_changed(train):
         resume_run(run / "nothing", [])
 
 
-def test_running_run_is_not_resumed(train):
-    import os
-
-    from senet import UserError
-
-    run = train(*QUICK, "debug=one_batch")
-    RunDir(run).update(status="running", pid=os.getppid())
-    with pytest.raises(UserError, match="still running"):
-        resume_run(run, [])
+def test_running_run_is_not_resumed(train, command):
+    run = train(*QUICK, "debug=one_batch")  # this process holds it as long as it lives
+    result = command("train.py", f"resume={run}")
+    assert result.returncode == 2
+    assert result.stderr == f"error: {run} is still running (process {os.getpid()})\n"
 
 
 def test_average_equals_its_definition(train, monkeypatch):
@@ -142,10 +160,10 @@ def test_average_equals_its_definition(train, monkeypatch):
     stored = weights(run)
     torch.testing.assert_close(stored["ema.module.head.fc.weight"].double(), average, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(stored["model.head.fc.weight"].double(), history[-1])
-    checkpoint = load_checkpoint(run / "checkpoints" / "last.ckpt")
-    assert load_network(checkpoint, "auto")[1] == "ema"
+    checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert checkpoint.choose("auto") == "ema"
     for which, prefix in (("raw", "model."), ("ema", "ema.module.")):
-        network, _ = load_network(checkpoint, which)
+        network = checkpoint.network(which)
         assert torch.equal(network.head.fc.weight, stored[f"{prefix}head.fc.weight"])
 
 
@@ -173,3 +191,49 @@ def test_ways_to_run_keep_the_keys_and_the_learning(train, options):
     assert weights(plain).keys() == weights(other).keys()
     a, b = (float(rows(r / "metrics.csv")[-1]["train/loss"]) for r in (plain, other))
     assert a == pytest.approx(b, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (("trainer.max_epochs=3", "trainer.check_val_every_n_epoch=2"), 18),
+        (("trainer.max_epochs=5", "trainer.max_steps=8"), 8),
+        (("+trainer.val_check_interval=5",), 12),
+    ],
+)
+def test_the_end_is_validated_and_saved(train, options, steps):
+    run = train(*QUICK, *options)
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt").step == steps
+    assert int(rows(run / "metrics.csv")[-1]["step"]) in (steps - 1, steps)
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == steps
+    assert summary["last"]["val/count"] == 39
+
+
+def test_a_run_cut_by_steps_goes_on_where_it_was(train):
+    whole = train(*QUICK, "schedule=step")
+    cut = train(*QUICK, "schedule=step", "trainer.max_steps=9", "schedule.milestones=[0.99]")
+    assert read_checkpoint(cut / "checkpoints" / "last.ckpt").step == 9
+    train("trainer.max_steps=12", resume=cut)
+    assert read_checkpoint(cut / "checkpoints" / "last.ckpt").record["samples_seen"] == 2 * 96
+    assert rows(cut / "metrics.csv")[-1]["samples"] == rows(whole / "metrics.csv")[-1]["samples"]
+
+
+def test_without_validation_the_end_is_saved(train):
+    run = train(*QUICK, "trainer.limit_val_batches=0")
+    assert read_checkpoint(run / "checkpoints" / "last.ckpt").step == 12
+    assert RunDir(run).record()["status"] == "finished"
+    train("trainer.max_epochs=3", resume=run)
+    checkpoint = read_checkpoint(run / "checkpoints" / "last.ckpt")
+    assert (checkpoint.step, checkpoint.record["samples_seen"]) == (18, 3 * 96)
+
+
+@pytest.mark.parametrize("rate", ["1e5", "1e30"])
+def test_a_model_that_died_is_not_finished(train, rate):
+    """One step an epoch: no loss of a step shows it, the validation or the weights do."""
+    run = train(*QUICK, f"optimizer.lr={rate}", "optimizer.lr_batch=null", "schedule.warmup_epochs=0",
+                "trainer.limit_train_batches=1", expect=2)  # fmt: skip
+    error = RunDir(run).record()["error"]
+    assert "became" in error or "not finite" in error
+    assert not list((run / "checkpoints").iterdir())
+    assert "there is no checkpoint from before it" in error

@@ -2,6 +2,8 @@
 
 import json
 import logging
+from argparse import Namespace
+from dataclasses import dataclass, fields
 from urllib.error import URLError
 
 import pytest
@@ -14,7 +16,7 @@ from torch import nn
 from senet import SEConfig, UserError, create_model
 from senet.data import Preprocessing
 from senet.models import Network
-from senet.weights import WeightRecord, load_weights
+from senet.weights import WeightRecord, load, load_weights
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ def test_timm_weights_with_their_record(online):
         torch.testing.assert_close(network(images), online[0].eval()(images), rtol=1e-4, atol=1e-5)
     assert record.source == "timm:legacy_seresnet18.in1k"
     # timm's own configuration of these weights.
-    assert Preprocessing(**record.preprocessing) == Preprocessing(224, 256, "bicubic")
+    assert record.preprocessing == Preprocessing(224, 256, "bicubic")
     assert WeightRecord.from_dict(json.loads(json.dumps(record.to_dict()))).to_dict() == record.to_dict()
 
 
@@ -62,8 +64,8 @@ def test_timms_default_tag_is_named(online):
     network = create_model("resnet18", stem_pool="pad")
     record = load_weights("timm:resnet18", network)
     assert record.source == "timm:resnet18.a1_in1k"
-    assert record.preprocessing["interpolation"] == "bicubic"
-    assert record.preprocessing["resize"] == 235  # 224 / 0.95
+    assert record.preprocessing.interpolation == "bicubic"
+    assert record.preprocessing.resize == 235  # 224 / 0.95
 
 
 def test_unknown_tags_and_names_get_a_hint():
@@ -100,7 +102,7 @@ def test_torchvision_weights_with_their_record(monkeypatch):
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", download)
     network = create_model("resnet50", stem_pool="pad", stride_on="3x3")
     record = load_weights("torchvision:ResNet50_Weights.IMAGENET1K_V2", network)
-    assert Preprocessing(**record.preprocessing).resize == 232
+    assert record.preprocessing.resize == 232
     assert torch.equal(network.head.fc.weight, theirs.fc.weight)
 
 
@@ -113,7 +115,7 @@ def test_torchvisions_inception_normalises_inside_the_network(monkeypatch):
     record = load_weights("torchvision:Inception_V3_Weights.IMAGENET1K_V1", network)
     pixels = torch.randint(0, 256, (1, 3, 107, 107), dtype=torch.uint8)
     with torch.no_grad():
-        ours = network(Preprocessing(**record.preprocessing).normalise(pixels))
+        ours = network(record.preprocessing.normalise(pixels))
         expected = theirs(Preprocessing().normalise(pixels))
     torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
@@ -189,6 +191,7 @@ REFUSED = [
     ("se_resnet18", {}, {"reduction": 8}, r"set se\.reduction=8"),
     ("se_resnet18", {}, {"gate": "tanh"}, r"set se\.gate=tanh"),
     ("se_resnet18", {}, {"squeeze": "max"}, r"set se\.squeeze=max"),
+    ("se_resnet18", {}, {"block": "eca"}, r"set se\.block=eca"),
     ("se_resnet18", {}, {"placement": "post"}, r"set se\.placement=post"),
     ("se_resnet18", {}, {"stages": (2, 3)}, r"set se\.stages=\(2, 3\)"),
     ("se_resnet18", {}, {"bias": False}, r"set se\.bias=False"),
@@ -203,6 +206,24 @@ def test_another_architecture_is_refused_with_the_setting_to_change(tmp_path, na
     other = create_model("se_resnet50" if name == "se_resnet50" else "se_resnet18")
     with pytest.raises(UserError, match=sentence):
         load_weights(str(path), other)
+
+
+def test_every_axis_of_the_se_block_is_compared(tmp_path, monkeypatch):
+    """Also one that somebody adds, and forgets that there are weights."""
+
+    @dataclass(frozen=True)
+    class Extended(SEConfig):
+        temperature: float = 1.0
+
+    path = tmp_path / "last.ckpt"
+    torch.save(checkpoint(small(se=Extended(temperature=2.0)), None), path)
+    monkeypatch.setattr(load, "SEConfig", Extended)
+    with pytest.raises(UserError, match=r"needs se\.temperature=2\.0, the network has 1\.0"):
+        load_weights(str(path), small())
+    load_weights(str(path), small(se=Extended(temperature=2.0)))
+    assert {axis.name for axis in fields(SEConfig)} - set(load.BY_WIDTH) == {
+        next(iter(se)) for _, _, se, _ in REFUSED if se
+    } - set(load.BY_WIDTH)
 
 
 def test_options_that_change_no_weight_may_differ(tmp_path):
@@ -229,4 +250,173 @@ def test_files_that_are_no_weights(tmp_path):
         load_weights(str(tmp_path / "w.safetensors"), small())
     torch.save(create_model("resnet20").state_dict(), path)
     with pytest.raises(UserError, match=r'lack "stages\.2\.0\.tail\.se\.excitation\.fc1\.weight"'):
+        load_weights(str(path), small())
+
+
+TIMM = {
+    "se_resnet18": ("legacy_seresnet18", {"branch_relu": True}),
+    "resnet18": ("resnet18", {"stem_pool": "pad"}),
+}
+WRAPPERS = {
+    "": lambda state: state,
+    "module.": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "state_dict.": lambda state: {"epoch": 3, "state_dict": state, "args": Namespace(lr=0.1), "best": 1.0},
+    "model.": lambda state: {"model": state, "optimizer": {"state": {0: {"exp_avg": torch.zeros(3)}}}},
+    "state_dict.net._orig_mod.": lambda state: {
+        "pytorch-lightning_version": "2.6",
+        "state_dict": {
+            **{f"net._orig_mod.{key}": value for key, value in state.items()},
+            "loss.w": torch.ones(3),
+        },
+    },
+    "state_dict_ema.": lambda state: {
+        "state_dict": {key: torch.zeros_like(value) for key, value in state.items()},
+        "state_dict_ema": state,
+    },
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize("name", TIMM)
+def test_a_file_is_recognised_by_what_is_in_it(tmp_path, name, wrapper):
+    theirs_name, options = TIMM[name]
+    theirs, path = timm.create_model(theirs_name, num_classes=5).eval(), tmp_path / "weights.pth"
+    torch.save(WRAPPERS[wrapper](theirs.state_dict()), path)
+    ours = create_model(name, num_classes=5, **options).eval()
+    record = load_weights(str(path), ours)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+    assert theirs_name in record.recognised
+    assert not wrapper or f'under "{wrapper.removesuffix("_orig_mod.")}"' in record.recognised
+    assert ("dropped 1 (state_dict.loss.w)" in record.recognised) == ("net" in wrapper)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_our_own_names_in_the_same_wrappers(tmp_path, wrapper):
+    source, path, network = small(), tmp_path / "weights.pth", small()
+    torch.save(WRAPPERS[wrapper](source.state_dict()), path)
+    load_weights(str(path), network)
+    assert same(source, network)
+
+
+def test_raw_or_averaged_weights_of_a_foreign_file(tmp_path):
+    raw, averaged, path, network = small(), small(), tmp_path / "w.pth", small()
+    torch.save({"state_dict": raw.state_dict(), "state_dict_ema": averaged.state_dict()}, path)
+    for which, source in (("raw", raw), ("ema", averaged), ("auto", averaged)):
+        load_weights(str(path), network, which)
+        assert same(source, network)
+    torch.save({"student": raw.state_dict(), "teacher": averaged.state_dict()}, path)
+    with pytest.raises(UserError, match=r'holds 2 networks, under "student\." and "teacher\."'):
+        load_weights(str(path), network)
+    torch.save({"state_dict": raw.state_dict()}, path)
+    with pytest.raises(UserError, match="has no averaged weights"):
+        load_weights(str(path), network, "ema")
+
+
+def test_torchvisions_and_timms_other_networks(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(torchvision.models.resnet50(num_classes=3).state_dict(), path)
+    network = create_model("resnet50", stem_pool="pad", stride_on="3x3", num_classes=3)
+    assert "resnet50 of torchvision and timm" in load_weights(str(path), network).recognised
+    with pytest.raises(UserError, match=r"set model\.stride_on=3x3"):
+        load_weights(str(path), create_model("resnet50"))
+    with pytest.raises(UserError, match="needs the network resnet50, not resnet101: set model=resnet50"):
+        load_weights(str(path), create_model("resnet101"))
+    torch.save({"model": timm.create_model("resnet50d").state_dict()}, path)
+    with pytest.raises(
+        UserError, match=r'its stem has three convolutions .*"model\.conv1\.0\.weight"'
+    ) as caught:
+        load_weights(str(path), network)
+    assert "\n" not in str(caught.value)
+
+
+def test_timms_folder_with_a_config(tmp_path):
+    theirs = timm.create_model("resnet18", num_classes=4)
+    safetensors.torch.save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    images = {
+        "input_size": [3, 64, 64],
+        "crop_pct": 0.8,
+        "interpolation": "bicubic",
+        "mean": [0.5] * 3,
+        "std": [0.2] * 3,
+    }
+    config = {
+        "architecture": "resnet18",
+        "num_classes": 4,
+        "pretrained_cfg": {**images, "label_names": list("abcd")},
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    network = create_model("resnet18", stem_pool="pad", num_classes=4)
+    record = load_weights(str(tmp_path), network)
+    assert torch.equal(network.head.fc.weight, theirs.fc.weight)
+    assert record.preprocessing == Preprocessing(64, 80, "bicubic", (0.5,) * 3, (0.2,) * 3)
+    assert record.classes == tuple("abcd")
+
+
+class CifarResNet(nn.Module):
+    """The usual CIFAR ResNet-20, written from its description: zeros on both sides of the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        for stage, width in enumerate((16, 32, 64), 1):
+            blocks = [(width // 2 if index == 0 and stage > 1 else width, width) for index in range(3)]
+            layer = nn.Sequential(*(self.block(a, b) for a, b in blocks))
+            self.add_module(f"layer{stage}", layer)
+        self.linear = nn.Linear(64, 10)
+
+    def block(self, a: int, b: int) -> nn.Module:
+        parts = {"conv1": nn.Conv2d(a, b, 3, b // a, 1, bias=False), "bn1": nn.BatchNorm2d(b)}
+        parts |= {"conv2": nn.Conv2d(b, b, 3, 1, 1, bias=False), "bn2": nn.BatchNorm2d(b)}
+        return nn.ModuleDict(parts)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.bn1(self.conv1(x)).relu()
+        for layer in (self.layer1, self.layer2, self.layer3):
+            for block in layer:
+                y = block["bn2"](block["conv2"](block["bn1"](block["conv1"](x)).relu()))
+                if y.shape != x.shape:
+                    zeros = torch.zeros(len(x), x.shape[1] // 2, *y.shape[2:])
+                    x = torch.cat([zeros, x[:, :, ::2, ::2], zeros], 1)
+                x = (x + y).relu()
+        return self.linear(x.mean((2, 3)))
+
+
+def test_published_cifar_resnets_pad_both_sides(tmp_path):
+    theirs, path = CifarResNet().eval(), tmp_path / "resnet20.th"
+    state = {
+        f"module.{k}": v for k, v in theirs.state_dict().items() if not k.endswith("num_batches_tracked")
+    }
+    torch.save({"state_dict": state, "best_prec1": 91.7}, path)
+    with pytest.raises(UserError, match=r"set model\.zero_channels=both"):
+        load_weights(str(path), create_model("resnet20"))
+    ours = create_model("resnet20", zero_channels="both").eval()
+    load_weights(str(path), ours)
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r'zero_channels="sides"'):
+        create_model("resnet20", zero_channels="sides")
+
+
+def test_what_does_not_fit_names_the_setting(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"model": create_model("resnet20").state_dict()}, path)
+    with pytest.raises(UserError, match="set model=resnet20"):
+        load_weights(str(path), small())
+    torch.save(small(se=SEConfig(reduction=4)).state_dict(), path)
+    with pytest.raises(UserError, match="set model=se_resnet20"):
+        load_weights(str(path), create_model("resnet20"))
+    with pytest.raises(
+        UserError, match=r"is \(4, 16, 1, 1\) and the network needs \(1, 16, 1, 1\): set se\.reduction=4"
+    ):
+        load_weights(str(path), small())
+    broken = small().state_dict()
+    broken["head.fc.bias"][0] = torch.nan
+    torch.save(broken, path)
+    with pytest.raises(UserError, match=r'"head\.fc\.bias" holds numbers that are not finite'):
+        load_weights(str(path), small())
+    torch.save(small(), path)
+    with pytest.raises(UserError, match=r"it holds senet\.models\.network\.Network.*state_dict\(\)"):
         load_weights(str(path), small())

@@ -1,13 +1,12 @@
 """All ranks hold the same configuration, seed and weights, or the job stops."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from senet.training.config import config_hash
 from senet.training.launch import compare_ranks
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -35,13 +34,12 @@ class RanksAgree(Callback):
     Before the first step and every ``every`` optimiser steps. A job of one process has nothing to compare.
 
     Args:
-        config: of the run, resolved.
+        identity: what the ranks must have in common besides, in one line.
         every: steps between checks.
     """
 
-    def __init__(self, config: Mapping[str, Any], every: int) -> None:
-        self.identity = f"config {config_hash(config)}, seed {config.get('seed')}"
-        self.every = every
+    def __init__(self, identity: str, every: int) -> None:
+        self.identity, self.every = identity, every
         self._checked = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

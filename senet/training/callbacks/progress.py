@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
@@ -25,6 +26,16 @@ def readable(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def in_lines(parts: Sequence[str], width: int = 80) -> str:
+    """Return the parts on lines of at most so many columns, the second and later ones indented."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) + 2 > width:
+            lines.append(" " * 10)
+        lines[-1] += f"  {part}"
+    return "\n".join(lines)
 
 
 class ProgressReport(ProgressBar):
@@ -86,17 +97,19 @@ class ProgressReport(ProgressBar):
             return
         assert isinstance(pl_module, ClassificationModule)
         r = pl_module.results
-        parts = [f"epoch {trainer.current_epoch + 1:>3}/{trainer.max_epochs}"]
-        parts += [f"train loss {r['train/loss']:.4f}", f"val loss {r['val/loss']:.4f}"]
-        parts += [f"top-1 {r['val/top1']:.2f}", f"top-5 {r['val/top5']:.2f}"]
+        of = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
+        parts = [f"epoch {trainer.current_epoch + 1:>3}{of}"]
+        parts += [f"loss {r['train/loss']:.3f} val {r['val/loss']:.3f}"]
+        parts += [f"top-1 {r['val/top1']:.2f} top-5 {r['val/top5']:.2f}"]
         if "val_ema/top1" in r:
-            parts.append(f"average: top-1 {r['val_ema/top1']:.2f}")
+            parts.append(f"average {r['val_ema/top1']:.2f}")
+        if self.rates:  # none before the end of the first epoch
+            parts.append(f"{self.rates[-1]:,.0f}/s  {self._remaining(pl_module)}")
         timings = pl_module.data.timings
         waiting = timings.waiting_share
         if waiting >= WORTH_SAYING and timings.elapsed >= WORTH_SECONDS:
             parts.append(f"waited for data {100 * waiting:.0f} %")
-        parts += [f"lr {r['lr']:.3g}", f"{self.rates[-1]:,.0f} images/s", self._remaining(pl_module)]
-        line = "   ".join(parts)
+        line = in_lines(parts)
         if self._bar is not None:
             self._bar.clear()
         say(line)
@@ -106,7 +119,10 @@ class ProgressReport(ProgressBar):
     def _remaining(self, module: ClassificationModule) -> str:
         at = module.progress()
         left = max(0, at.total_samples - at.samples)
-        return f"{readable(left / median(self.rates))} left" if left else "done"
+        if not left:
+            return "done"
+        seconds = left / median(self.rates)
+        return f"{seconds / 3600:.3g} h left" if seconds >= 3600 else f"{readable(seconds)} left"
 
     def _close(self) -> None:
         if self._bar is not None:

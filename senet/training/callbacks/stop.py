@@ -34,8 +34,16 @@ class OrderlyStop(Callback):
         """After an optimiser step, tell Lightning if the ranks agree to stop: it ends the run after this hook."""
         accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
         if not accumulating and self.request.agreed():
-            trainer._signal_connector.received_sigterm = True
+            end_after_this_step(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows has no step to finish."""
         self.request.orderly = False
+
+
+def end_after_this_step(trainer: Trainer) -> None:
+    """Let the training loop end as after a SIGTERM: what runs between two steps then raises SIGTERMException.
+
+    Private in Lightning: its public ``should_stop`` would finish the epoch's validation first.
+    """
+    trainer._signal_connector.received_sigterm = True

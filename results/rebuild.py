@@ -1,0 +1,129 @@
+"""Make docs/results, every table, figure and sentence with a number, from the runs kept here: python results/rebuild.py
+
+A folder ``results/STUDY`` is what ``senet study archive RUNS_STUDY results/STUDY`` left; a page is made of one or more
+of them, and of words without numbers that stand in ``results/PAGE.md``.
+"""
+
+import argparse
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+from senet.analysis.report import report
+from senet.analysis.rows import ReportRow, build_rows
+from senet.analysis.runs import Run, Study, collect
+from senet.ledger import Ledger
+from senet.table import Column, Table
+
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs" / "results"
+PAGES = {
+    "imagenette": ("Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"]),
+}
+"""Page to its title and its studies."""
+
+COLUMNS = [
+    Column[Run]("run", lambda run: str(run.config["model"]["name"]), words=True),
+    Column[Run]("seed", lambda run: str(run.seed)),
+    Column[Run]("epochs", lambda run: f"{run.summary['epochs']:g}"),
+    Column[Run]("top-1 error, %", lambda run: f"{run.error('last'):.2f}"),
+    Column[Run]("minutes", lambda run: f"{run.summary['seconds'] / 60:.1f}"),
+    Column[Run]("images/s", lambda run: f"{run.summary['images_per_second']:.0f}"),
+    Column[Run]("configuration", lambda run: run.record["config_hash"], words=True),
+]
+
+
+def main() -> None:
+    """Write all pages to ``--out``."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, default=DOCS)
+    out = parser.parse_args().out
+    out.mkdir(parents=True, exist_ok=True)
+    for name, (title, studies) in PAGES.items():
+        folders = [HERE / study for study in studies]
+        (out / f"{name}.md").write_text("\n\n".join(write_page(name, title, folders, out)) + "\n")
+
+
+def write_page(name: str, title: str, folders: list[Path], out: Path) -> Iterator[str]:
+    """Yield the paragraphs of a page; put its pictures beside it."""
+    study = collect(folders)
+    runs = [run for point in study.points for run in point.runs.values()]
+    with tempfile.TemporaryDirectory() as temporary:
+        files = report(folders, Path(temporary)).files
+        made = next(file for file in files if file.suffix == ".md").read_text()
+        for picture in (file for file in files if file.suffix == ".png"):
+            shutil.copyfile(picture, out / f"{name}_{picture.name}")
+            made = made.replace(f"({picture.name})", f"({name}_{picture.name})")
+    yield f"# {title}"
+    words = HERE / f"{name}.md"
+    if words.is_file():
+        yield words.read_text().strip()
+    yield "## What came out"
+    yield from (f"- {sentence}" for sentence in verdicts(study))
+    yield made.partition("\n")[2].strip()
+    yield "## How it was made"
+    yield from provenance(folders, runs)
+
+
+def verdicts(study: Study) -> Iterator[str]:
+    """Say of every point that has a baseline what follows from the intervals, and nothing else."""
+    for row in build_rows(study, "last"):
+        if row.difference is None:
+            continue
+        d, n = row.difference, row.difference.n
+        decided = (
+            "no interval"
+            if d.interval is None
+            else (
+                f"95 % interval {d.interval[0]:+.2f} to {d.interval[1]:+.2f} over {n} seeds, {_decided(d.interval)}"
+            )
+        )
+        gain = f"{d.estimate:+.2f} points of top-1 error"
+        yield f"**{row.label}** against {row.baseline}: {gain} ({decided}).{_images(row)}"
+
+
+def _decided(interval: tuple[float, float]) -> str:
+    return "not decided by the seeds" if interval[0] <= 0 <= interval[1] else "decided"
+
+
+def _images(row: ReportRow) -> str:
+    if row.images is None:
+        return ""
+    low, high = row.images.interval
+    p = "< 0.0001" if row.images.p < 1e-4 else f"= {row.images.p:.4f}"
+    return f" For these very networks, over images: p {p}, 95 % bootstrap interval {low:+.2f} to {high:+.2f}."
+
+
+def provenance(folders: list[Path], runs: list[Run]) -> Iterator[str]:
+    """Yield commands, machine, versions and a table of all runs."""
+    commands = [f"train.py -m {shlex.join(Ledger.open(folder).head['command'])}" for folder in folders]
+    yield (
+        "<!-- not run: hours of training; `results/rebuild.py` makes this page from what they left -->\n```bash\n"
+        + "\n".join(commands)
+        + "\n```"
+    )
+    machines = sorted({_machine(run) for run in runs})
+    hours = sum(run.summary["seconds"] for run in runs) / 3600
+    rate = median(run.summary["images_per_second"] for run in runs)
+    took = f"{len(runs)} runs, {hours:.1f} hours in all, median {rate:.0f} training images a second"
+    yield f"{took}. {' '.join(machines)}"
+    yield Table(COLUMNS, runs).markdown()
+
+
+def _machine(run: Run) -> str:
+    environment = run.record["environment"]
+    packages = environment["packages"]
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "torchvision", "timm"))
+    return (
+        f"{environment['cpu_cores']} CPU cores ({environment['cpu_capability']}), shared with other work; "
+        f"Python {environment['python']}, {versions}; commit {environment['git_commit'][:7]}."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,294 @@
+"""The page of one run or evaluation, made anew from its files: figures, classes, confusions, calibration, mistakes."""
+
+import io
+import shutil
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from senet.analysis.canvas import MEAN, PLAIN, SEED, as_svg, blank, name_axes, name_lines, save_png
+from senet.analysis.curves import MEASURES, draw_curves
+from senet.analysis.labels import trial
+from senet.analysis.predictions import (
+    BINS,
+    SHOWN,
+    Calibration,
+    ClassResult,
+    Counts,
+    Pair,
+    by_class,
+    calibration,
+    class_names,
+    confident_mistakes,
+    confused_pairs,
+    confusion,
+    worth_showing,
+)
+from senet.errors import UserError
+from senet.files import write_text
+from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
+from senet.rundir import PREFIX, Predictions, RunDir, Which, read_json
+from senet.table import Column, Table, with_prefix
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from senet.data.datasets import FileDataset, MemoryDataset
+
+SIDE = 224
+"""Of the pictures of mistakes, at most, in pixels."""
+CLASS_COLUMNS = [
+    Column[ClassResult]("class", lambda row: row.name, words=True),
+    Column[ClassResult]("images", lambda row: f"{row.images:,}"),
+    Column[ClassResult]("right", lambda row: f"{row.right:,}"),
+    Column[ClassResult](
+        "accuracy, %",
+        lambda row: f"{100 * row.right / row.images:.1f}",
+        share=lambda row: row.right / row.images,
+        style=lambda row: "bar",
+    ),
+    Column[ClassResult]("most often taken for", lambda row: row.other, words=True, style=lambda row: "words"),
+    Column[ClassResult]("times", lambda row: f"{row.times:,}" if row.times else ""),
+]
+PAIR_COLUMNS = [
+    Column[Pair]("class", lambda row: row.label, words=True),
+    Column[Pair]("taken for", lambda row: row.predicted, words=True, style=lambda row: "words"),
+    Column[Pair]("times", lambda row: f"{row.times:,}"),
+    Column[Pair](
+        "of its images, %",
+        lambda row: f"{100 * row.times / row.images:.1f}",
+        share=lambda row: row.times / row.images,
+        style=lambda row: "bar",
+    ),
+]
+NOTES = (
+    "Accuracy: the share of a class's images that were predicted as it. With few images it says little: one more or "
+    "less of 10 is 10 points.",
+    f"Expected calibration error (ECE): the mean gap between confidence and accuracy over {BINS} bins of equal "
+    "width, each weighing as many images as it holds (Guo et al. 2017, arXiv 1706.04599).",
+    "The pictures are what the network saw, after resize and crop.",
+)
+
+
+def write_page(run: RunDir, at: Which, file: Path) -> str:
+    """Write the page of a training run or an evaluation; return its first sentence.
+
+    Args:
+        run: its predictions are read, and whatever else it holds.
+        at: the epoch of a training run whose predictions count.
+        file: where to write.
+
+    Raises:
+        UserError: if its records or predictions cannot be read.
+        OSError: if nothing can be written there.
+    """
+    record, config = run.record(), run.config()
+    evaluated = record.get("task") == "eval"
+    figures_file = run.evaluation_file if evaluated else run.summary_file
+    found = read_json(figures_file) if figures_file.is_file() else {}
+    ema = any(key.startswith(PREFIX["ema"]) for key in found.get(at, {}))
+    label, weights = ("eval", found.get("weights") or "raw") if evaluated else (at, "ema" if ema else "raw")
+    facts = _evaluation_facts(found) if evaluated else _training_facts(found, record, config, at)
+    curves = [] if evaluated else [(name, draw_curves(run, [name])) for name in MEASURES]
+    drawn = [figure("", as_svg(curve, f"training-{name}"), "") for name, curve in curves if curve]
+    sections = {"Training": f"<div class='plots'>{''.join(drawn)}</div>" if drawn else ""}
+    lead = "there are no predictions"
+    try:
+        table = run.predictions(label, weights)
+    except ValueError as error:
+        raise UserError(f"{run.path}: the predictions cannot be read ({error})") from error
+    if table is not None:
+        figures = found if evaluated else found.get(at, {})
+        unreadable = figures.get("unreadable", figures.get("val/unreadable", 0))
+        lead = _lead(table, int(unreadable))
+        sections |= _sections(run, table)
+    sections["SE gates"] = _gates(run, found.get("se") or config.get("se"))
+    sections["How to read it"] = bullets(NOTES)
+    title = f"{found.get('model', '')}: evaluation" if evaluated else _title(run, record, config)
+    write_text(file, page(title, lead, facts, sections, trial([record])))
+    return lead
+
+
+def _lead(table: Predictions, unreadable: int) -> str:
+    count = len(table.ids) + unreadable
+    parts = [f"top-1 {100 * table.right.sum() / count:.2f} %"]
+    if not np.isnan(table.top5).any():
+        parts.append(f"top-5 {100 * table.top5.sum() / count:.2f} %")
+    parts.append(f"loss {table.loss.mean():.4f}")
+    bad = f", of which {unreadable:,} cannot be read and count as wrong" if unreadable else ""
+    return f"{', '.join(parts)}, of {count:,} validation images{bad}"
+
+
+def _title(run: RunDir, record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """Return a run's name; of a job of a study, which all have one name, its point and seed."""
+    return str(record.get("title") if "label" in record else config.get("name") or run.path.name)
+
+
+def _training_facts(
+    summary: Mapping[str, Any], record: Mapping[str, Any], config: Mapping[str, Any], at: Which
+) -> dict[str, str]:
+    se, data = config.get("se"), summary.get("data", {})
+    ema = any(key.startswith(PREFIX["ema"]) for key in summary.get(at, {}))
+    facts = {
+        "network": str(config.get("model", {}).get("name", "")),
+        "SE reduction": f"r = {se['reduction']}" if se else "",
+        "parameters": with_prefix(summary.get("parameters")),
+        "MACs": with_prefix(summary.get("macs")),
+        "data": str(config.get("data", {}).get("name", "")),
+        "training images": f"{data['train_images']:,}" if data else "",
+        "epochs": str(summary.get("epochs", "")),
+        "figures of": f"the {at} epoch, {'averaged' if ema else 'raw'} weights",
+        "seed": str(config.get("seed", "")),
+        "time": f"{summary['seconds']:,.0f} s" if summary else "",
+        "command line": " ".join(map(str, record.get("overrides") or ())),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _evaluation_facts(found: Mapping[str, Any]) -> dict[str, str]:
+    size = found.get("preprocessing", {}).get("size")
+    among = found.get("top1_among_all")
+    facts = {
+        "network": str(found.get("model", "")),
+        "data": str(found.get("data", "")),
+        "image size": f"{size} px" if size else "",
+        "weights": str(found.get("weights", "")),
+        "top-1 among all its classes": f"{among:.2f} %" if among is not None else "",
+        "checkpoint": str(found.get("checkpoint", "")),
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+# Sections -------------------------------------------------------------------------------------------------
+
+
+def _sections(run: RunDir, table: Predictions) -> dict[str, str]:
+    classes = class_names(table)
+    counts = confusion(table, classes)
+    results, found = by_class(counts, classes), calibration(table)
+    worst = Table(CLASS_COLUMNS, results[:SHOWN]).html("accuracy by class", style="points")
+    if len(results) > SHOWN:
+        rest = Table(CLASS_COLUMNS, results[SHOWN:]).html("accuracy of the other classes", style="points")
+        worst += folded(f"the other {len(results) - SHOWN:,} classes", rest)
+    pairs = Table(PAIR_COLUMNS, confused_pairs(counts, classes)).html("confused pairs", style="points")
+    curve = as_svg(draw_calibration(table, found), "calibration")
+    return {
+        f"Classes, the {SHOWN} worst" if len(results) > SHOWN else "Classes": worst,
+        "Confusion matrix": _matrix(counts, classes),
+        "Most confused": pairs if not table.right.all() else "",
+        "Calibration": f"<div class='plots'>{figure('', curve, f'ECE {100 * found.ece:.2f} points')}</div>",
+        "Most confident mistakes": _mistakes(run, table),
+    }
+
+
+def _matrix(counts: Counts, classes: Sequence[str]) -> str:
+    """Return rows of labels over columns of predictions; of many classes, those confused most."""
+    shown = worth_showing(counts)
+    others = counts[shown].sum(1) - counts[np.ix_(shown, shown)].sum(1)
+    rows = range(len(shown))
+
+    def column(j: int) -> Column[int]:
+        return Column(
+            classes[shown[j]],
+            lambda k: f"{counts[shown[k], shown[j]]:,}" if counts[shown[k], shown[j]] else "",
+            style=lambda k: "heat own" if j == k else "heat",
+            share=lambda k: counts[shown[k], shown[j]] / max(1, counts[shown[k]].sum()),
+        )
+
+    columns = [Column[int]("label", lambda k: classes[shown[k]], words=True), *map(column, rows)]
+    turned = "turned" if max(len(classes[k]) for k in shown) > 3 else ""
+    words = "Rows: labels; columns: predictions; shade: share of the row."
+    if len(shown) < len(classes):
+        columns.append(Column("another class", lambda k: f"{others[k]:,}"))
+        words += f" Of {len(classes):,} classes, the {len(shown)} confused most with one another, alike ones together."
+    return f"<p class='soft'>{words}</p>" + Table(columns, rows).html(
+        "confusions", style=f"points matrix {turned}"
+    )
+
+
+def draw_calibration(table: Predictions, found: Calibration) -> "Figure":
+    """Draw accuracy over confidence, and how the confidences are distributed."""
+    drawn, (axis,) = blank()
+    share = np.full(len(table.confidence), 1 / len(table.confidence))
+    axis.hist(
+        table.confidence, BINS, range=(0, 1), weights=share, color=SEED, alpha=0.35, label="share of images"
+    )
+    axis.plot([0, 1], [0, 1], color=PLAIN, linestyle=(0, (5, 3)), linewidth=1.4, label="calibrated")
+    axis.plot(found.confidence, found.accuracy, color=MEAN, marker="o", markersize=5, label="accuracy")
+    name_axes(axis, "confidence", "accuracy, share of images")
+    axis.set(xlim=(0, 1.02), ylim=(0, 1.04))
+    name_lines(drawn, axis)
+    return drawn
+
+
+def _mistakes(run: RunDir, table: Predictions) -> str:
+    figures = []
+    # Of predictions alone there is no picture at all, and no box for it.
+    nothing = "<div class='nothing'>no picture</div>" if run.mistakes.is_dir() else ""
+    for row in confident_mistakes(table):
+        picture = nothing
+        for file in run.mistakes.glob(f"{table.ids[row]}.*"):
+            picture = image(file.read_bytes(), table.images[row])
+        words = f"{table.labels[row]} → {table.predicted[row]}, {100 * table.confidence[row]:.1f} %"
+        name = f"<br><small class='soft'>{escape(table.images[row])}</small>"
+        figures.append(f"<figure>{picture}<figcaption>{escape(words)}{name}</figcaption></figure>")
+    return gallery(figures) if figures else ""
+
+
+def _gates(run: RunDir, se: object) -> str:
+    """Return the figures that ``senet gates`` has left in the run's directory, or how to get them."""
+    files = [
+        file for name in ("figure6", "figure7") if (file := run.path / "gates" / f"{name}.png").is_file()
+    ]
+    if files:
+        words = ("Mean gate by class", "Mean gate and its sd within a class")
+        pictures = [figure("", image(f.read_bytes(), w), w) for f, w in zip(files, words, strict=False)]
+        return f"<div class='wide-picture'>{''.join(pictures)}</div>"
+    return (
+        f"<p><code>senet gates {escape(str(run.path))}</code> draws what they do, class by class.</p>"
+        if se
+        else ""
+    )
+
+
+# At the end of a run --------------------------------------------------------------------------------------
+
+
+def conclude(run: RunDir, table: Predictions | None, data: "FileDataset | MemoryDataset") -> str:
+    """Draw what a run leaves to look at; return where the page is, or why there is none: it is not worth a run.
+
+    Args:
+        run: finished, all of its figures written.
+        table: its predictions on ``data``, by the weights that count; None without validation.
+        data: its validation images.
+    """
+    try:
+        if curves := draw_curves(run):
+            curves.suptitle(run.path.name, fontsize=10)
+            save_png(curves, run.curves_file)
+        if table is not None:
+            keep_mistakes(run, table, data)
+        write_page(run, "last", run.page_file)
+        return str(run.page_file)
+    except Exception as error:
+        return f"it could not be drawn ({type(error).__name__}: {' '.join(str(error).split())})"
+
+
+def keep_mistakes(run: RunDir, table: Predictions, data: "FileDataset | MemoryDataset") -> None:
+    """Write the most confident mistakes to ``mistakes/ID.png`` or ``.jpg``, as the network saw them."""
+    from torchvision.transforms.functional import to_pil_image
+
+    from senet.data.datasets import BadImage, MemoryDataset
+
+    shutil.rmtree(run.mistakes, ignore_errors=True)
+    run.mistakes.mkdir()
+    for row in confident_mistakes(table):
+        index = int(table.ids[row])
+        seen = data.images[index] if isinstance(data, MemoryDataset) else data.image(0, index)
+        if not isinstance(seen, BadImage):
+            picture = thumbnail(io.BytesIO(seen) if isinstance(seen, bytes) else to_pil_image(seen), SIDE)
+            kind = "png" if picture.startswith(b"\x89PNG") else "jpg"
+            (run.mistakes / f"{index}.{kind}").write_bytes(picture)

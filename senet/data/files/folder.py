@@ -1,0 +1,316 @@
+"""Image folders: ``root/{train,val}/CLASS/*.jpg`` as records, listed once and then read from a cached index.
+
+One rule says which files are images: those with an extension that Pillow reads, at any depth below a class folder.
+Hidden files and folders (whose names begin with a dot) and macOS's ``__MACOSX`` are none, nor is what is no regular
+file. Links to files and to folders are followed; a folder that a class holds twice, a loop too, is read once.
+Whatever is left out is counted.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import time
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from senet.data.files import Names, Records, names_id
+from senet.errors import UserError
+from senet.files import atomically, read_regular, user_cache
+
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats whose files Pillow knows and reads only with another program, or not at all."""
+# A folder changed so shortly before it was listed could change again without a new time stamp.
+SETTLED_NS = 2_000_000_000
+SIZED = 20_000
+"""Files whose sizes a run looks at when it starts: a million would take minutes over a network."""
+
+
+class ImageTree(Records):
+    """One split of an image folder.
+
+    Args:
+        root: folder of the class folders.
+        names: path of every image relative to ``root``, sorted by class, then by name.
+        labels: int64 (N,), the index of each image's class in ``classes``.
+        classes: class names.
+        left_out: see ``Listing``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Names,
+        labels: Tensor,
+        classes: list[str],
+        left_out: Mapping[str, int] | None = None,
+    ) -> None:
+        self.root, self.split = root, root.name
+        self.names, self.labels, self.classes = names, labels, classes
+        self.left_out = left_out or {}
+
+    def read(self, index: int) -> bytes:
+        return read_regular(os.path.join(self.root, self.names[index]))
+
+    def identity(self) -> str:
+        """Return the id of the last ``senet check`` of these very files, or else one of their names only."""
+        return checked_id(self, self.root.parent, self.root)
+
+    def listing(self) -> str:
+        """Return what identifies the names of the files, and the sizes of up to ``SIZED`` of them, evenly spread."""
+        sizes = [_size(self.root, self.names[i]) for i in range(0, len(self), len(self) // SIZED + 1)]
+        return names_id(self.names, self.labels, np.array(sizes, np.int64))
+
+
+def checked_id(records: Records, *sources: Path) -> str:
+    """Return the id that ``senet check`` of a source gave these very files, or else one of their names only."""
+    names = names_id(records.names, records.labels)
+    for source in sources:
+        with suppress(OSError, ValueError, KeyError):
+            checked = json.loads((report_folder(source) / "check.json").read_text())["splits"][records.split]
+            if checked["names"] == names:
+                return f"content:{checked['id']}"
+    return f"names:{names}"
+
+
+def report_folder(source: Path) -> Path:
+    """Return where ``senet check`` leaves its report of a folder, or of a file of labels."""
+    return source.parent / ".senet" / source.name if source.is_file() else source / ".senet"
+
+
+def _size(root: Path, name: str) -> int:
+    with suppress(OSError):  # it is missed when it is read
+        return os.stat(os.path.join(root, name)).st_size
+    return -1
+
+
+class Listing(NamedTuple):
+    """What lies in a split.
+
+    Attributes:
+        folders: the class folders.
+        counts: images of each, int64 (K,).
+        names: path of every image, relative to the split.
+        visited: every folder that was read, likewise.
+        states: what ``folder_state`` says of each, int64 (F, 5).
+        left_out: how many files of each kind are no images: "hidden", "no regular file", or an extension.
+    """
+
+    folders: Names
+    counts: Tensor
+    names: Names
+    visited: Names
+    states: Tensor
+    left_out: dict[str, int]
+
+    @property
+    def labels(self) -> Tensor:
+        """The place of each image's class among the folders, int64 (N,)."""
+        return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+
+
+class ClassFolder(NamedTuple):
+    """A folder of a class: its path relative to the split, its images, and the other files by kind."""
+
+    path: str
+    images: list[str]
+    others: dict[str, list[str]]
+
+
+def find_split(root: Path, names: tuple[str, ...]) -> Path:
+    """Return the first of ``root/NAME`` that is a folder.
+
+    Raises:
+        UserError: if the root or all of the splits are missing.
+    """
+    if not root.is_dir():
+        raise UserError(f"data.root={root}: there is no such folder")
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise UserError(
+        f"data.root={root} has no {'/ or '.join(names)}/ folder with one folder per class; to validate on a part of "
+        "the training images, set data.val_fraction=0.2 or data.sampling.folds=5: train/, or the classes alone, are "
+        "then enough"
+    )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is passed over for its name."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def class_folders(split: Path) -> list[str]:
+    """Return the sorted names of the class folders of a split."""
+    return sorted(entry.name for entry in os.scandir(split) if not is_hidden(entry.name) and entry.is_dir())
+
+
+def walk_class(split: Path, name: str) -> Iterator[ClassFolder]:
+    """Yield every folder of a class once."""
+    seen, left = set(), [name]
+    while left:
+        path = left.pop()
+        state = os.stat(split / path)
+        if (state.st_dev, state.st_ino) in seen:
+            continue
+        seen.add((state.st_dev, state.st_ino))
+        images: list[str] = []
+        others: dict[str, list[str]] = {}
+        for entry in os.scandir(split / path):
+            if is_hidden(entry.name):
+                others.setdefault("hidden", []).append(entry.name)
+            elif entry.is_dir():
+                left.append(f"{path}/{entry.name}")
+            elif not entry.is_file():  # a pipe, a device, a link to nothing
+                others.setdefault("no regular file", []).append(entry.name)
+            elif is_image(entry.name):
+                images.append(entry.name)
+            else:
+                kind = os.path.splitext(entry.name)[1].lower() or "no extension"
+                others.setdefault(kind, []).append(entry.name)
+        yield ClassFolder(path, images, others)
+
+
+@functools.cache
+def extensions() -> frozenset[str]:
+    """Return the extensions of all pictures that Pillow reads."""
+    known = Image.registered_extensions()
+    return frozenset(ext for ext, form in known.items() if form in Image.OPEN and form not in NO_PICTURES)
+
+
+def is_image(file: str) -> bool:
+    """Whether a file is taken for an image, by its extension."""
+    return os.path.splitext(file)[1].lower() in extensions()
+
+
+def list_images(split: Path) -> Listing:
+    """Walk a split."""
+    classes, counts, visited, parts = class_folders(split), [], ["."], []
+    left_out: Counter[str] = Counter()
+    for name in classes:
+        images: list[str] = []
+        for folder in walk_class(split, name):
+            visited.append(folder.path)
+            images += [f"{folder.path}/{file}" for file in folder.images]
+            left_out.update({kind: len(files) for kind, files in folder.others.items()})
+        images.sort()
+        counts.append(len(images))
+        parts.append(Names.of(images))
+    states = torch.tensor([folder_state(split / folder) for folder in visited])
+    count = torch.tensor(counts, dtype=torch.int64)
+    return Listing(Names.of(classes), count, Names.join(parts), Names.of(visited), states, dict(left_out))
+
+
+def folder_state(folder: Path) -> tuple[int, int, int, int, int]:
+    """Return what changes with a folder's entries; the time of change alone may be pinned, as in container layers."""
+    state = os.stat(folder)
+    return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size, state.st_nlink
+
+
+def cache_file(split: Path) -> Path:
+    """Return where the index of a split is kept: the user's cache, since data may be read-only."""
+    key = hashlib.blake2b(os.fsencode(split.resolve()), digest_size=12).hexdigest()
+    return user_cache() / "index" / f"{key}.npz"
+
+
+def cached_listing(split: Path) -> Listing:
+    """Return the listing of a split, from the cached index where no folder has changed since."""
+    file = cache_file(split)
+    listing = _load(file)
+    if listing is not None and _unchanged(split, listing):
+        return listing
+    now = time.time_ns()
+    listing = list_images(split)
+    if int(listing.states[:, 0].max()) < now - SETTLED_NS:
+        _save(file, listing)
+    return listing
+
+
+def _unchanged(split: Path, listing: Listing) -> bool:
+    try:
+        return all(
+            folder_state(split / listing.visited[i]) == tuple(then)
+            for i, then in enumerate(listing.states.tolist())
+        )
+    except OSError:
+        return False
+
+
+def _load(file: Path) -> Listing | None:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as a:
+            names = [
+                Names(a[f"{part}_buffer"], a[f"{part}_ends"]) for part in ("folders", "names", "visited")
+            ]
+            counts, states = torch.from_numpy(a["counts"]), torch.from_numpy(a["states"])
+            left_out: dict[str, int] = json.loads(str(a["left_out"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        return None  # absent, not whole, or of another version: list anew
+    return Listing(names[0], counts, names[1], names[2], states, left_out)
+
+
+def _save(file: Path, listing: Listing) -> None:
+    arrays = {"counts": listing.counts.numpy(), "states": listing.states.numpy()}
+    arrays["left_out"] = np.array(json.dumps(listing.left_out))
+    for part in ("folders", "names", "visited"):
+        names: Names = getattr(listing, part)
+        arrays |= {f"{part}_buffer": names.buffer, f"{part}_ends": names.ends}
+    with suppress(OSError, RuntimeError):  # no room or no right to write: the next start lists anew
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomically(file) as temporary, temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+
+
+def scan(split: Path, classes: list[str] | None = None) -> ImageTree:
+    """List the images of one split.
+
+    Args:
+        split: the folder of the class folders.
+        classes: class names of the training split; by default the folders found.
+
+    Raises:
+        UserError: for a class without images, or a class the training split lacks.
+    """
+    listing = cached_listing(split)
+    found = [listing.folders[i] for i in range(len(listing.folders))]
+    if not found:
+        raise UserError(f"{split} has no class folders: images belong in {split}/CLASS/")
+    unknown = sorted(set(found) - set(classes or found))
+    if unknown:
+        raise UserError(
+            f"{split} has other classes than the training split or the checkpoint: {unknown[0]} is none of "
+            f"{_few(classes or [])}{_same(unknown, classes)}"
+        )
+    empty = [name for name, count in zip(found, listing.counts.tolist(), strict=True) if not count]
+    if empty:
+        raise UserError(f"{split / empty[0]} holds no image; remove the class or fill it")
+    classes = classes or found
+    index = {name: i for i, name in enumerate(classes)}
+    labels = torch.tensor([index[name] for name in found])[listing.labels]
+    return ImageTree(split, listing.names, labels, classes, listing.left_out)
+
+
+def _few(names: list[str]) -> str:
+    """Return the first names of a list, for a message."""
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
+
+
+def _same(unknown: list[str], classes: list[str] | None) -> str:
+    """Say so where two names look the same and are written with other code points, as on macOS."""
+    looks = unicodedata.normalize("NFC", unknown[0])
+    if any(unicodedata.normalize("NFC", name) == looks for name in classes or ()):
+        return (
+            ", but one that looks the same in another Unicode form (composed, NFC, against decomposed, NFD): give both "
+            "folders one name"
+        )
+    return ""

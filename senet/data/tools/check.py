@@ -1,0 +1,326 @@
+"""``senet check``: decode every image once and report all that may go wrong with it, or quietly change a figure."""
+
+import argparse
+import csv
+import hashlib
+import io
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from senet.data.config import SplitName
+from senet.data.files import Records, names_id
+from senet.data.files.folder import ImageTree, class_folders, list_images, report_folder, walk_class
+from senet.data.files.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
+from senet.data.sets import CsvConfig, stored_images
+from senet.data.tools import add_source, work
+from senet.data.tools.inspection import Finding, inspect
+from senet.errors import UserError
+from senet.files import write_json, write_text
+from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
+from senet.table import Column, Table
+
+ERRORS = {
+    "unreadable": "cannot be decoded",
+    "truncated": "cut off",
+    "zero-byte": "empty file",
+    "too-large": "more pixels than the limit of 100 million: not decoded",
+    "unknown-range": "32-bit grey, range unknown: convert to 8 or 16 bits",
+    "duplicate-across-splits": "the same file in training and validation",
+    "duplicate-across-classes": "the same file under two classes",
+    "empty-class": "class folder without an image",
+    "colliding-classes": "class names that differ in case only",
+    "missing-in-val": "training class without validation images",
+    "missing-in-train": "validation class without training images",
+}
+NOTES = {
+    "wrong-format": "the extension names another format",
+    "cmyk": "converted to RGB in reading",
+    "grey": "repeated over three channels in reading",
+    "alpha": "transparency is dropped in reading",
+    "animated": "only the first picture is read",
+    "exif-rotated": "viewers rotate it; training reads it as stored",
+    "duplicate": "the same file twice in a class of a split",
+    "not-an-image": "left out: hidden, or named like no image",
+}
+
+SHOWN = 500
+"""Paths of one kind of problem that the page lists."""
+PICTURES = 12
+"""Thumbnails of one kind."""
+THUMBNAIL = 128
+"""Side of a thumbnail, at most, in pixels."""
+MANY = 30
+"""Classes that are folded away."""
+
+
+def check(source: Path, out: Path, workers: int | None = None, images: Path | None = None) -> dict[str, Any]:
+    """Check the splits of ``source``; write ``manifest.csv``, ``check.json`` and ``check.html`` to ``out``.
+
+    Returns:
+        The contents of ``check.json``: id, images, per split id and names, and the problems as kind -> list of paths.
+    """
+    findings: list[Finding] = []
+    places: list[tuple[str, str]] = []
+    problems: dict[str, list[str]] = defaultdict(list)
+    splits: dict[str, Any] = {}
+    filled: list[set[str]] = []
+    opened = _splits(source, images, problems)
+    for records in opened:
+        look = partial(_inspect, records)
+        found = list(work(look, range(len(records)), f"check {records.split}", workers, chunk=32))
+        findings += found
+        names = names_id(records.names, records.labels)
+        splits[records.split] = {"id": manifest_id(found), "images": len(found), "names": names}
+        classes = [records.classes[label] for label in records.labels.tolist()]
+        places += [(records.split, name) for name in classes]
+        filled.append(set(classes))
+        _check_names(records, problems)
+    if len(filled) == 2:
+        problems["missing-in-val"] += sorted(filled[0] - filled[1])
+        problems["missing-in-train"] += sorted(filled[1] - filled[0])
+    for finding in findings:
+        for problem in finding.problems:
+            problems[problem].append(finding.path)
+    _check_duplicates(findings, places, problems)
+    report: dict[str, Any] = {
+        "root": str(source),
+        "id": manifest_id(findings),
+        "images": len(findings),
+        "bytes": sum(finding.size for finding in findings),
+        "splits": splits,
+        "modes": dict(Counter(finding.mode for finding in findings)),
+        "problems": {kind: sorted(paths) for kind, paths in sorted(problems.items()) if paths},
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(Finding._fields)
+    writer.writerows((*finding[:-1], " ".join(finding.problems)) for finding in findings)
+    write_text(out / "manifest.csv", text.getvalue())
+    write_json(out / "check.json", report)
+    pictures = _pictures(opened, findings, report["problems"])
+    described = describe(report, Counter(places), findings, pictures)
+    write_text(out / "check.html", described.encode(errors="replace").decode())
+    return report
+
+
+def manifest_id(findings: Iterable[Finding]) -> str:
+    """Return 16 hex digits that identify names and contents of all files."""
+    total = hashlib.blake2b(digest_size=8)
+    for line in sorted(f"{finding.path}\0{finding.hash}\n" for finding in findings):
+        total.update(os.fsencode(line))
+    return total.hexdigest()
+
+
+def _splits(source: Path, images: Path | None, problems: dict[str, list[str]]) -> list[Records]:
+    """Return the splits with whatever classes each has, and enter what is wrong with class folders."""
+    config = stored_images(source, images)
+    names: tuple[SplitName, ...] = ("train",) if config.holds_out else ("train", "val")
+    if isinstance(config, CsvConfig):
+        return [config.records(name, None) for name in names]
+    found: list[Records] = []
+    for folder in map(config.folder, names):
+        classes = class_folders(folder)
+        if not classes:
+            raise UserError(f"{folder} has no class folders: images belong in {folder}/CLASS/")
+        _check_folders(folder, classes, problems)
+        listing = list_images(folder)
+        found.append(ImageTree(folder, listing.names, listing.labels, classes))
+    return found
+
+
+def _inspect(records: Records, index: int) -> Finding:
+    data = None
+    with suppress(OSError):
+        data = records.read(index)
+    return inspect(data, f"{records.split}/{records.name(index)}")
+
+
+def _check_folders(split: Path, classes: list[str], problems: dict[str, list[str]]) -> None:
+    for name in classes:
+        images = 0
+        for folder in walk_class(split, name):
+            images += len(folder.images)
+            others = [file for files in folder.others.values() for file in files]
+            problems["not-an-image"] += [f"{split.name}/{folder.path}/{file}" for file in others]
+        if not images:
+            problems["empty-class"].append(f"{split.name}/{name}")
+
+
+def _check_names(records: Records, problems: dict[str, list[str]]) -> None:
+    folded = defaultdict(list)
+    for name in records.classes:
+        folded[name.casefold()].append(f"{records.split}/{name}")
+    problems["colliding-classes"] += [name for same in folded.values() if len(same) > 1 for name in same]
+
+
+def _check_duplicates(
+    findings: list[Finding], places: list[tuple[str, str]], problems: dict[str, list[str]]
+) -> None:
+    """Enter files that are there twice; ``places`` are the split and the class of every finding."""
+    same = defaultdict(list)
+    for finding, place in zip(findings, places, strict=True):
+        if finding.size:
+            same[finding.hash].append((finding.path, *place))
+    for files in same.values():
+        if len(files) < 2:
+            continue
+        paths, splits, classes = zip(*files, strict=True)
+        if len(set(splits)) > 1:
+            problems["duplicate-across-splits"] += paths
+        if len(set(classes)) > 1:
+            problems["duplicate-across-classes"] += paths
+        if len(set(zip(splits, classes, strict=True))) < len(paths):
+            problems["duplicate"] += paths
+
+
+# The page -------------------------------------------------------------------------------------------------
+
+
+def _pictures(
+    opened: Sequence[Records], findings: Iterable[Finding], problems: Mapping[str, Sequence[str]]
+) -> dict[str, bytes]:
+    """Return thumbnails of the first files of every problem, as far as they can be read, by path."""
+    wanted = {path for paths in problems.values() for path in paths[:PICTURES]}
+    places = ((records, index) for records in opened for index in range(len(records)))
+    found = {}
+    for (records, index), finding in zip(places, findings, strict=True):
+        if finding.path in wanted and "too-large" not in finding.problems:
+            with (
+                suppress(Exception),
+                warnings.catch_warnings(),
+            ):  # many are wanted because they cannot be read
+                warnings.simplefilter("ignore")
+                found[finding.path] = thumbnail(io.BytesIO(records.read(index)), THUMBNAIL)
+    return found
+
+
+def describe(
+    report: Mapping[str, Any],
+    counts: Mapping[tuple[str, str], int],
+    findings: Sequence[Finding],
+    pictures: Mapping[str, bytes],
+) -> str:
+    """Return what was found as a page.
+
+    Args:
+        report: the contents of ``check.json``.
+        counts: images by split and class.
+        findings: of every image.
+        pictures: thumbnails by path.
+    """
+    errors = sum(len(paths) for kind, paths in report["problems"].items() if kind in ERRORS)
+    facts = {name: f"{split['images']:,} images" for name, split in report["splits"].items()}
+    facts |= {"classes": f"{len({name for _, name in counts}):,}", "size": f"{report['bytes'] / 1e6:,.1f} MB"}
+    facts |= {
+        "pixels": ", ".join(f"{mode} {n:,}" for mode, n in Counter(report["modes"]).most_common() if mode)
+    }
+    facts |= {"manifest": report["id"], "folder": report["root"]}
+    problems = [
+        _problem(kind, paths, pictures)
+        for kind, paths in sorted(report["problems"].items(), key=lambda found: found[0] not in ERRORS)
+    ]
+    sections = {
+        "What is wrong": "".join(problems) or "<p>Nothing.</p>",
+        "Classes": _class_table(counts, list(report["splits"])),
+        "Sizes of the images": _sizes(findings),
+    }
+    lead = f"{errors:,} errors" if errors else "no errors"
+    return page(
+        f"Check of {os.path.basename(report['root'])}",
+        f"{lead}, {report['images']:,} images",
+        facts,
+        sections,
+    )
+
+
+def _problem(kind: str, paths: Sequence[str], pictures: Mapping[str, bytes]) -> str:
+    """Return one kind of problem: its pictures, and under them the files."""
+    severity = "bad" if kind in ERRORS else "soft"
+    title = f"<h3 class='{severity}'>{len(paths):,} {kind}: {escape((ERRORS | NOTES)[kind])}</h3>"
+    figures = [figure("", image(pictures[path], path), path) for path in paths[:PICTURES] if path in pictures]
+    more = [f"and {len(paths) - SHOWN:,} more, see check.json"] if len(paths) > SHOWN else []
+    listed = bullets([*paths[:SHOWN], *more]) if len(figures) < len(paths) else ""
+    return title + gallery(figures) * bool(figures) + (folded("files", listed) if len(paths) > 3 else listed)
+
+
+def _class_table(counts: Mapping[tuple[str, str], int], splits: Sequence[str]) -> str:
+    names = sorted({name for _, name in counts})
+    most = max(counts.values(), default=1)
+
+    def column(split: str) -> Column[str]:
+        return Column(
+            split,
+            lambda name: f"{counts[split, name]:,}",
+            share=lambda name: counts[split, name] / most,
+            style=lambda name: "bar" if counts[split, name] else "bar bad",
+        )
+
+    columns = [Column[str]("class", str, words=True), *map(column, splits)]
+    table = Table(columns, names).html("images of each class", style="points")
+    return folded(f"{len(names):,} classes", table) if len(names) > MANY else table
+
+
+def _sizes(findings: Sequence[Finding]) -> str:
+    """Return how many images have a shorter side within powers of two, and the extremes."""
+    sides = sorted((min(f.width, f.height), f) for f in findings if f.width)
+    if not sides:
+        return ""
+    bins = Counter(2 ** (side.bit_length() - 1) for side, _ in sides)
+    most = max(bins.values())
+    columns = [
+        Column[int]("shorter side, px", lambda low: f"{low:,} to {2 * low - 1:,}", words=True),
+        Column[int]("images", lambda low: f"{bins[low]:,}", share=lambda low: bins[low] / most),
+    ]
+    (_, least), (_, largest) = sides[0], sides[-1]
+    words = [
+        f"{name}: {f.width} x {f.height}, {f.path}" for name, f in (("smallest", least), ("largest", largest))
+    ]
+    return Table(columns, sorted(bins)).html("sizes of the images", style="points") + bullets(words)
+
+
+# Packs, and the command -----------------------------------------------------------------------------------
+
+
+def check_pack(root: Path) -> int:
+    """Compare every image of a pack with its hash; return how many differ."""
+    damaged = 0
+    for split in pack_info(LocalFolder(root))["splits"]:
+        records = PackedRecords(root, split)
+        bad = records.damaged()
+        for index in bad[:20]:
+            print(f"damaged    {split}/{records.name(index)}")
+        print(f"{split}: {len(records) - len(bad):,} of {len(records):,} images are as they were packed")
+        damaged += len(bad)
+    return damaged
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``senet check``."""
+    add_source(parser, ", pack")
+    parser.add_argument("--out", type=Path, help="where the report goes (default: .senet/ beside the images)")
+    parser.add_argument("--workers", type=int, help="processes (default: all cores)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check ``args.source``; return 1 if there are errors."""
+    if (args.source / PACK_FILE).is_file():
+        return 1 if check_pack(args.source) else 0
+    out = args.out or report_folder(args.source)
+    try:
+        report = check(args.source, out, args.workers, args.images)
+    except PermissionError as error:
+        raise UserError(f"{out} cannot be written: choose another place with --out") from error
+    print(f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB, manifest {report['id']}")
+    for kind, paths in report["problems"].items():
+        mark = "ERROR" if kind in ERRORS else "note"
+        print(f"{mark:5}{len(paths):>6,}  {kind}: {(ERRORS | NOTES)[kind]}\n{'':13}e.g. {paths[0]}")
+    print(f"written to {out}/check.html, check.json, manifest.csv")
+    return 1 if report["problems"].keys() & ERRORS.keys() else 0

@@ -1,0 +1,48 @@
+"""Weights & Biases as a logger: one wandb run per run directory, in the group of runs that belong together."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from senet.rundir import RunDir
+from senet.training.console import rank
+from senet.training.logger_settings import WandbConfig
+
+
+class RunLogger(WandbLogger):
+    """Tells wandb at the end whether the run succeeded."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the wandb run."""
+        self.experiment.finish(exit_code=0 if status == "success" else 1)
+
+
+def open_logger(config: WandbConfig, run: RunDir, values: Mapping[str, Any]) -> RunLogger:
+    """Return the logger of a run; a resume continues the same wandb run, another job can never join it.
+
+    The wandb run is opened here: Lightning would pass on a setting that wandb warns of on the terminal.
+    """
+    logging.getLogger("wandb").setLevel(logging.WARNING)
+    if rank() != 0:
+        return RunLogger()
+    opened = wandb.init(
+        dir=run.path,
+        name=run.record()["title"],
+        id=run.path.name.replace("_", "-"),
+        project=config.project,
+        group=config.group or str(values["name"]),
+        entity=config.entity,
+        mode="offline" if config.offline else None,
+        tags=list(config.tags),
+        resume=None if config.offline else "allow",
+        config=dict(values),
+        settings=wandb.Settings(silent=True, quiet=True, console="off"),
+    )
+    opened.define_metric("trainer/global_step")
+    opened.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return RunLogger(experiment=opened)

@@ -1,0 +1,201 @@
+"""What can be done with a study: run it, look at it, run again what failed, add seeds.
+
+``train.py -m ...`` and ``senet study status|retry|extend|archive DIR``, ``senet study export-wandb OVERRIDES``.
+"""
+
+import argparse
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from senet.errors import UserError
+from senet.ledger import DONE, Job, Ledger
+from senet.plugins import integration
+from senet.rundir import link_latest
+from senet.study.archive import archive
+from senet.study.executors import JobSlot, LauncherConfig, build_executor, build_slots
+from senet.study.plan import Request, composing, key_of, parse, plan, points_of, study_directory
+from senet.study.runner import EachOnce, Runner, Source
+from senet.study.table import show
+from senet.training import launch
+from senet.training.console import FAILED, OK, say, setup_console, under_torchrun
+from senet.training.entry import in_one_line, register_models
+from senet.training.validation import validate
+
+INTERRUPTED = 130
+
+
+def main(typed: list[str]) -> int:
+    """Run the study that the overrides ``typed`` describe, or what is missing of it; return the exit status."""
+    if under_torchrun():
+        raise UserError("a study starts the processes of its jobs itself: run it without torchrun")
+    with composing():
+        request = parse(typed)
+        _slots(request.launcher, request.base["trainer"])  # refuse wrong ones before anything is written
+        if request.search is not None:
+            return _search(request, typed)
+        with Ledger.locked(study_directory(request)) as ledger:
+            ledger.head |= _head(request, ledger, typed)
+            jobs = plan(points_of(request), request.seeds, ledger)
+            ledger.save()
+            return execute(ledger, request.launcher, EachOnce(jobs), jobs)
+
+
+def _search(request: Request, typed: list[str]) -> int:
+    optuna = integration("optuna_search", package="optuna", asked="search=optuna")
+    settings = optuna.settings(request)
+    with Ledger.locked(study_directory(request)) as ledger:
+        ledger.head |= _head(request, ledger, typed) | {"search": request.search}
+        ledger.save()
+        return execute(ledger, request.launcher, optuna.Search(settings, request, ledger))
+
+
+def _head(request: Request, ledger: Ledger, typed: list[str]) -> dict[str, Any]:
+    """Return what ``study.json`` says of the study as a whole."""
+    ablation: Mapping[str, Any] = request.ablation or {}
+    return {
+        "name": ledger.path.name,
+        "ablation": ablation.get("name"),
+        "table": ablation.get("table"),
+        "baseline": None if request.sweeps else ablation.get("baseline"),
+        "command": typed,
+        "launcher": request.base["launcher"],
+        "trainer": request.base["trainer"],
+    }
+
+
+def execute(ledger: Ledger, launcher: LauncherConfig, source: Source, jobs: list[Job] | None = None) -> int:
+    """Run what ``source`` offers, show how the study stands, return the exit status.
+
+    Args:
+        ledger: locked by this process.
+        launcher: where jobs run.
+        source: of jobs.
+        jobs: all that it will offer, if that is known.
+    """
+    link_latest(ledger.path)
+    if ledger.path.parent.name == "studies":  # which lies beside the runs
+        link_latest(ledger.path, ledger.path.parents[1])
+    ledger.reconcile()
+    slots = _slots(launcher, ledger.head["trainer"])
+    known = f"{len(jobs)}, of which {sum(job.status in DONE for job in jobs)} are done; " if jobs else ""
+    say(f"study     {ledger.path}")
+    say(f"jobs      {known}{len(slots)} at once")
+    interrupted = Runner(ledger, build_executor(launcher, ledger.path), slots, source).run()
+    show(ledger, reported=True)
+    if interrupted:
+        say(f"stopped; continue with: train.py -m {shlex.join(ledger.head['command'])}")
+    status = source.conclude()
+    return INTERRUPTED if interrupted else status
+
+
+def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[JobSlot]:
+    launch.check_machines(trainer, int(launcher.parameters.get("nodes", 1)))
+    return build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
+
+
+def _gpus(trainer: Mapping[str, Any]) -> list[str]:
+    """Return the GPUs of this machine that jobs may use, as CUDA_VISIBLE_DEVICES names them."""
+    if launch.accelerator(trainer) not in ("gpu", "cuda"):
+        return []
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+
+
+def status(path: Path) -> int:
+    """Show how a study stands; return 0 if nothing is missing."""
+    ledger = Ledger.open(path)
+    ledger.reconcile()
+    show(ledger)
+    return OK if all(job.status in DONE for job in ledger.jobs.values()) else FAILED
+
+
+def retry(path: Path, typed: list[str]) -> int:
+    """Run what is missing, failed or killed, each from its last checkpoint; no configuration is composed again."""
+    _refuse_search(path, "goes on with its command: train.py {command}")
+    with Ledger.locked(path.resolve()) as ledger:
+        jobs = list(ledger.jobs.values())
+        gone = [job.label for job in jobs if not ledger.directory(job).config_file.is_file()]
+        if gone:
+            raise UserError(f"the run directory of {gone[0]} is gone: run the study's command again")
+        return execute(ledger, _launcher(ledger, typed), EachOnce(jobs), jobs)
+
+
+def extend(path: Path, typed: list[str]) -> int:
+    """Add the seeds of ``seed=...`` to every point of a study and run them."""
+    seeds = [o for o in typed if key_of(o) == "seed"]
+    if len(seeds) != 1:
+        raise UserError("extend adds seeds: senet study extend DIR seed=3,4")
+    _refuse_search(path, "is extended by its command with a higher search.trials")
+    with composing(), Ledger.locked(path.resolve()) as ledger:
+        launcher = _launcher(ledger, [o for o in typed if o not in seeds])
+        jobs = plan(list(ledger.points.values()), parse(seeds).seeds, ledger)
+        ledger.save()
+        return execute(ledger, launcher, EachOnce(jobs), jobs)
+
+
+def _refuse_search(path: Path, text: str) -> None:
+    head = Ledger.open(path).head
+    if "search" in head:
+        raise UserError(f"a search {text.format(command=' '.join(head['command']))}")
+
+
+def _launcher(ledger: Ledger, typed: list[str]) -> LauncherConfig:
+    """Return the launcher the study was last run with, its slots as ``typed`` says."""
+    values = dict(ledger.head["launcher"])
+    for override in typed:
+        if key_of(override) != "launcher.slots":
+            raise UserError(f"{override}: only launcher.slots=JxD can be set here")
+        values["slots"] = override.partition("=")[2]
+    config: LauncherConfig = validate(LauncherConfig, values)
+    return config
+
+
+# Command line -------------------------------------------------------------------------------------------
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the actions."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    texts = {
+        "status": "what is done, what is missing and why",
+        "retry": "run what is missing, failed or was killed, from its checkpoints",
+        "extend": "add seeds to every point: senet study extend DIR seed=3,4",
+        "archive": "copy what its report is made of, without weights: senet study archive DIR OUT",
+    }
+    for action, text in texts.items():
+        command = actions.add_parser(action, help=text, description=text)
+        command.add_argument("study", type=Path, metavar="DIR", help="the study's directory")
+        if action == "archive":
+            command.add_argument("out", type=Path, metavar="OUT", help="a directory, new or of before")
+        elif action != "status":
+            command.add_argument(
+                "overrides", nargs="*", metavar="KEY=VALUE", help="seed=..., launcher.slots=JxD"
+            )
+    text = "print a sweep file for `wandb sweep`, from lists of values: lr=0.1,0.2, or search=optuna's space"
+    command = actions.add_parser("export-wandb", help=text, description=text)
+    command.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as for train.py")
+    command.add_argument("--method", default="grid", choices=["grid", "random", "bayes"])
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do what is asked; return the exit status."""
+    setup_console()
+    register_models()
+    with in_one_line():
+        if arguments.action == "status":
+            return status(arguments.study)
+        if arguments.action == "retry":
+            return retry(arguments.study, arguments.overrides)
+        if arguments.action == "archive":
+            say(f"{archive(arguments.study, arguments.out)} finished runs in {arguments.out}")
+            return OK
+        if arguments.action == "extend":
+            return extend(arguments.study, arguments.overrides)
+        wandb = integration("wandb_sweep", package="wandb", asked="export-wandb")
+        print(wandb.export(arguments.overrides, arguments.method), end="")
+        return 0

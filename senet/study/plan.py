@@ -1,0 +1,275 @@
+"""From the command line to a study: which points and seeds, every job composed and checked before any runs."""
+
+import hashlib
+import json
+import re
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from senet.errors import UserError
+from senet.files import configs_directory
+from senet.ledger import Job, Ledger, PlannedPoint
+from senet.models import Network, is_se
+from senet.models.families import plain_twin, se_twin
+from senet.rundir import RunDir
+from senet.study.executors import LauncherConfig
+from senet.training.config import RunConfig, config_hash
+from senet.training.entry import STUDY_SECTIONS, check_run, plain, run_record
+from senet.training.validation import validate
+
+SHARED = {"trainer", "trainer.devices", "trainer.accelerator", "runs_dir"}
+"""Keys that must be the same for all jobs of a study."""
+
+_WIDTHS = ("reduction", "round_to", "stages")
+"""SE settings that say nothing but the hidden width of every block."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user typed, taken apart.
+
+    Attributes:
+        fixed: overrides with one value, as text.
+        sweeps: for every swept key its overrides, one per value.
+        seeds: of every point.
+        base: the configuration composed from ``fixed``, resolved, with the study's own sections.
+    """
+
+    fixed: list[str]
+    sweeps: dict[str, list[str]]
+    seeds: list[int]
+    base: dict[str, Any]
+
+    @property
+    def ablation(self) -> dict[str, Any] | None:
+        """The chosen ablation."""
+        return self.base.get("ablation")
+
+    @property
+    def search(self) -> dict[str, Any] | None:
+        """The chosen search."""
+        return self.base.get("search")
+
+    @property
+    def launcher(self) -> LauncherConfig:
+        """Where the jobs run."""
+        config: LauncherConfig = validate(LauncherConfig, self.base["launcher"])
+        return config
+
+
+def composing() -> AbstractContextManager[None]:
+    """Let ``compose`` read the configuration files, as long as the context lasts."""
+    context: AbstractContextManager[None] = initialize_config_dir(
+        str(configs_directory()), version_base="1.3"
+    )
+    return context
+
+
+def compose_run(overrides: list[str]) -> dict[str, Any]:
+    """Return the configuration of one run. Must be called while ``composing``."""
+    return _of_run(compose("train", overrides=overrides))
+
+
+def _of_run(composed: DictConfig) -> dict[str, Any]:
+    values = plain(composed)
+    values.pop("resume", None)
+    return values
+
+
+def key_of(override: str) -> str:
+    """Return the key of an override, without signs."""
+    return override.lstrip("+~").partition("=")[0]
+
+
+def parse(typed: list[str]) -> Request:
+    """Take typed overrides apart and compose what they have in common.
+
+    Raises:
+        UserError: for what has no meaning in a study.
+    """
+    parsed = OverridesParser.create().parse_overrides(typed)
+    for override in parsed:
+        if override.is_hydra_override():
+            raise UserError(f"{override.input_line}: a study has no place for Hydra's own settings")
+        if override.key_or_group == "resume":
+            raise UserError(
+                "resume= continues one run; a study continues by its own command, or senet study retry"
+            )
+        if override.is_sweep_override() and override.key_or_group.split(".")[0] in STUDY_SECTIONS:
+            raise UserError(f"{override.input_line}: a study takes one value here")
+    swept = [o for o in parsed if o.is_sweep_override()]
+    for key in SHARED & {o.key_or_group for o in swept}:
+        raise UserError(f"{key}: the jobs of a study share its slots, so that this takes one value")
+    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    sweeps = {o.key_or_group: _values(o) for o in swept}
+    seed_lines = sweeps.pop("seed", None)
+    composed = compose("train", overrides=fixed)
+    base = _of_run(composed) | {
+        key: OmegaConf.to_container(composed[key], resolve=True) for key in STUDY_SECTIONS if key in composed
+    }
+    seeds = [base["seed"]] if seed_lines is None else [_seed(line) for line in seed_lines]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seed={','.join(map(str, seeds))}: name each seed once")
+    return Request(fixed, sweeps, seeds, base)
+
+
+def _values(override: Override) -> list[str]:
+    """Return one override per value of a sweep."""
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line}: a study takes lists of values; search=optuna draws from ranges"
+        )
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+
+
+def _seed(line: str) -> int:
+    text = line.partition("=")[2]
+    if not text.isdigit():
+        raise UserError(f"{line}: a seed is a whole number")
+    return int(text)
+
+
+def points_of(request: Request) -> list[PlannedPoint]:
+    """Return the points of a study: those of its ablation, times every combination of what was swept."""
+    points = _ablation_points(request, request.ablation) if request.ablation else [PlannedPoint("", [])]
+    for overrides in request.sweeps.values():
+        points = [_combine(point, override) for point in points for override in overrides]
+    return [
+        replace(point, label=point.label or request.base["name"], overrides=_for_network(request, point))
+        for point in points
+    ]
+
+
+def _combine(point: PlannedPoint, override: str) -> PlannedPoint:
+    def label(text: str) -> str:
+        return f"{text}, {override}" if text else override
+
+    baseline = label(point.baseline) if point.baseline else None
+    return replace(point, label=label(point.label), overrides=[*point.overrides, override], baseline=baseline)
+
+
+def _ablation_points(request: Request, ablation: dict[str, Any]) -> list[PlannedPoint]:
+    """Return an ablation's points for the chosen network and its twin."""
+    # model= chooses the network of an ablation that speaks of {se} and {plain}; any other axis is the ablation's.
+    axes = {key_of(o) for entry in ablation["points"] for o in entry["overrides"] if "{" not in o}
+    for override in [*request.fixed, *request.sweeps]:
+        if key_of(override) in axes:
+            raise UserError(
+                f"{override}: {key_of(override)} is what ablation={ablation['name']} varies; "
+                "drop it, or for some of its points drop ablation= and list their values with -m"
+            )
+    if "model" in request.sweeps:
+        raise UserError(f"model=: run ablation={ablation['name']} once for each network")
+    plain_name = plain_twin(request.base["model"]["name"])
+    typed = {key_of(o) for o in [*request.fixed, *request.sweeps]}
+    points = []
+    for entry in ablation["points"]:
+        # A point's defaults, its paper's own recipe for example, give way to what was typed.
+        defaults = [o for o in entry.get("defaults", []) if key_of(o) not in typed]
+        overrides = [
+            o.replace("{plain}", plain_name).replace("{se}", se_twin(plain_name))
+            for o in [*entry["overrides"], *defaults]
+        ]
+        baseline = entry.get("baseline") or ablation["baseline"]
+        points.append(PlannedPoint(entry["label"], overrides, baseline, entry.get("paper")))
+    return points
+
+
+def _for_network(request: Request, point: PlannedPoint) -> list[str]:
+    """Return all overrides of a point; in an ablation a network without SE blocks has no settings of them."""
+    chosen = {key_of(o): o.partition("=")[2] for o in point.overrides}
+    overrides = [*(o for o in request.fixed if key_of(o) not in chosen), *point.overrides]
+    if request.ablation is None or is_se(chosen.get("model", request.base["model"]["name"])):
+        return overrides
+    return [o for o in overrides if key_of(o).partition(".")[0] != "se"]
+
+
+def signature(config: RunConfig, network: Network) -> str:
+    """Return a hash of what is built and trained: hidden widths in place of r, and everything else as it is."""
+    values: dict[str, Any] = config.values
+    if config.se is not None:
+        kept = {key: value for key, value in config.se.to_dict().items() if key not in _WIDTHS}
+        values = {**values, "se": {**kept, "widths": network.se_widths()}}
+    return config_hash({key: value for key, value in values.items() if key != "seed"})
+
+
+def study_directory(request: Request) -> Path:
+    """Return where a study lies: its name, and a hash of all that is common to its points but the seeds.
+
+    The values of swept keys are left out, so that more values or seeds extend the study.
+    """
+    base = {key: value for key, value in request.base.items() if key not in ("seed", "launcher", "search")}
+    search = request.search or {}
+    space = {key: value for key, value in search.items() if key not in ("trials", "storage")}
+    identity = json.dumps([config_hash(base), sorted(request.sweeps), space], sort_keys=True, default=str)
+    kind = (request.ablation or search).get("name") or "-".join(map(_slug, request.sweeps)) or "seeds"
+    digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
+    return Path(base["runs_dir"]).expanduser().resolve() / "studies" / f"{kind}-{base['name']}-{digest}"
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "", text.replace(" ", "-"))
+
+
+def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[Job]:
+    """Compose and check every job, enter them in the ledger, make their run directories.
+
+    Must be called while ``composing``. No run directory is made if any job is wrong.
+
+    Raises:
+        UserError: for the first mistake, naming the point; for two points that are the same, and for a point of the
+            ledger that is no longer what it was.
+    """
+    planned: list[tuple[PlannedPoint, int, RunConfig]] = []
+    for point in points:
+        for seed in seeds:
+            try:
+                values = compose_run([*point.overrides, f"seed={seed}"])
+                if seed == seeds[0]:
+                    config, network = check_run(values, None)
+                    built = signature(config, network)
+                    if point.signature not in ("", built):
+                        raise UserError(
+                            "its configuration files have changed since the study began: start a new study"
+                        )
+                    point.signature = built
+                else:
+                    config = RunConfig.of(values)
+            except UserError as error:
+                raise UserError(f"{point.label}: {error}") from error
+            planned.append((point, seed, config))
+        ledger.add_point(point)
+    ledger.head["seeds"] = sorted({*ledger.head.get("seeds", []), *seeds})
+    return [enter(ledger, *entry) for entry in planned]
+
+
+def enter(ledger: Ledger, point: PlannedPoint, seed: int, config: RunConfig) -> Job:
+    """Return a configuration's job, new or known, with its run directory made."""
+    job = ledger.jobs.get(config.hash) or Job(
+        config.hash, point.label, seed, [*point.overrides, f"seed={seed}"], run=""
+    )
+    job.label = point.label
+    if not job.run or not ledger.directory(job).config_file.is_file():
+        placed = RunConfig.of(_in_study(config.values, ledger.path))
+        record = run_record(placed, job.overrides)
+        record |= {"status": "planned", "label": point.label, "study": ledger.path.name}
+        record["title"] = f"{point.label} seed {seed}"
+        run = RunDir.create(ledger.path, _slug(f"{point.label}-seed{seed}"), placed.values, record)
+        job.run, job.status, job.reason, job.handle = run.path.name, "missing", None, None
+    ledger.jobs[config.hash] = job
+    return job
+
+
+def _in_study(values: dict[str, Any], study: Path) -> dict[str, Any]:
+    """Return a job's configuration with its results in the study's directory and its wandb run in its group."""
+    logger = dict(values["logger"])
+    if logger.get("wandb") is not None:
+        logger["wandb"] = {**logger["wandb"], "group": logger["wandb"].get("group") or study.name}
+    return {**values, "runs_dir": str(study), "logger": logger}

@@ -1,0 +1,33 @@
+"""Work in several processes: order, exceptions in their own words, a worker that is killed."""
+
+import os
+import signal
+
+import pytest
+
+from senet.data.tools import work
+from senet.errors import UserError
+
+
+def square(number: int) -> int:
+    if number == 13:
+        raise UserError("13 is not wanted")
+    if number == 99:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_results_come_in_order(workers):
+    assert list(work(square, range(12), "squares", workers, chunk=3)) == [n * n for n in range(12)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_exception_is_raised_as_it_is(workers):
+    with pytest.raises(UserError, match="13 is not wanted"):
+        list(work(square, range(40), "squares", workers))
+
+
+def test_a_killed_worker_is_said_and_not_waited_for():
+    with pytest.raises(UserError, match="squares: a worker process was killed"):
+        list(work(square, [1, 99, 2, 3], "squares", 2))

@@ -1,0 +1,113 @@
+"""The doctor kills and resumes, notices whatever differs, and leaves nothing running."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from senet.cli import main
+from senet.doctor.faults import Fault, kills
+from senet.doctor.job import TrainJob
+from senet.doctor.parts import PARTS, digests
+from senet.doctor.trials import Outcome, Trials
+from senet.processes import processes
+from senet.rundir import RunDir
+
+
+@pytest.mark.slow
+def test_a_killed_run_of_two_ranks_ends_as_one_that_was_not(tmp_path: Path, capsys):
+    status = main(["doctor", "resume", "--kills", "1", "--ranks", "2", "--out", str(tmp_path)])
+    table = capsys.readouterr().out
+    assert status == 0, table
+    assert "1 tried, 1 right" in table
+    assert table.count("  =") == len(PARTS)
+    (hurt,) = (record.parent for record in tmp_path.glob("hurt-*/2*/run.json"))
+    assert (hurt / "summary.json").exists()
+
+
+def test_every_part_that_differs_is_noticed(train):
+    """Parts of one run, changed by a bit or a letter one after the other."""
+    tiny = (
+        "data=synthetic",
+        "data.preprocessing.size=8",
+        "augment.pad=1",
+        "debug=one_batch",
+        "ema.decay=0.9",
+    )
+    run = RunDir(train(*tiny, "data.batch_size=8"))
+    before = digests(run)
+    last = torch.load(run.checkpoint("last"), weights_only=True)
+    del last["digests"]
+    momentum = last["optimizer_states"][0]["state"][0]["momentum_buffer"]
+    state = last["state_dict"]
+    weight, average, mean = (
+        next(tensor for key, tensor in state.items() if key.startswith(start) and key.endswith(end))
+        for start, end in (("model.", ".weight"), ("ema.module.", ".weight"), ("model.", ".running_mean"))
+    )
+    for part, tensor in {"weights": weight, "average": average, "BN": mean, "optimiser": momentum}.items():
+        tensor.view(torch.int32)[(0,) * tensor.dim()] ^= 1
+        torch.save(last, run.checkpoint("last"))
+        after = digests(run)
+        assert {key for key in PARTS if after[key] != before[key]} == {part}
+        before = after
+    last["senet"]["samples_seen"] += 1
+    torch.save(last, run.checkpoint("last"))
+    after = digests(run)
+    assert {key for key in PARTS if after[key] != before[key]} == {"record"}
+    tables = {"metrics.csv": run.metrics_file, "steps.csv": run.steps_file,
+              "predictions": run.predictions_file("best", "ema")}  # fmt: skip
+    for part, table in tables.items():
+        before = digests(run)
+        table.write_text(table.read_text() + "1")
+        after = digests(run)
+        assert {key for key in PARTS if after[key] != before[key]} == {part}
+
+
+def outcome(fault: Fault, **changes: object) -> Outcome:
+    facts = {
+        "step": 4,
+        "said": "error: RUN | x",
+        "ended": 1.0,
+        "readable": True,
+        "repeated": 2,
+        "recovered": 3.0,
+    }
+    return Outcome(**{"fault": fault, "same": dict.fromkeys(PARTS, True)} | facts | changes)
+
+
+@pytest.mark.parametrize("part", [*PARTS, "directory"])
+def test_one_difference_is_said_and_is_the_exit_status(part: str, monkeypatch, capsys):
+    damaged = (
+        {"readable": False} if part == "directory" else {"same": dict.fromkeys(PARTS, True) | {part: False}}
+    )
+    found = iter([{}, damaged])
+    monkeypatch.setattr(Trials, "try_out", lambda self, fault: outcome(fault, **next(found)))
+    assert main(["doctor", "resume", "--kills", "2"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("DIFFERS") + out.count("UNREADABLE") == 1
+    assert "2 tried, 1 right" in out
+
+
+def test_kills_are_on_all_numbers_of_ranks_and_some_while_saving():
+    faults = list(kills(25, (1, 1, 2), random.Random(0)))
+    assert [fault.ranks for fault in faults] == [2 if index % 3 == 2 else 1 for index in range(25)]
+    for ranks in (1, 2):
+        assert {fault.saving for fault in faults if fault.ranks == ranks} == {True, False}
+    assert {"the process", "a rank"} <= {fault.name for fault in faults if fault.ranks == 2}
+
+
+def test_mistakes_are_one_line(capsys):
+    assert main(["doctor", "resume", "--kills", "0"]) == 2
+    assert capsys.readouterr().err == "error: --kills=0 must be 1 or more\n"
+
+
+def test_nothing_is_left_running(tmp_path: Path, image_tree: Path):
+    words = ("data=imagefolder", f"data.root={image_tree}", "data.in_memory=false", "data.workers=1",
+             "data.batch_size=4", "data.preprocessing.size=8", "data.preprocessing.resize=8",
+             "augment.crop=random_resized", "trainer.accelerator=cpu", f"runs_dir={tmp_path}")  # fmt: skip
+    with TrainJob(words, tmp_path / "output.txt") as job:
+        job.wait_until(lambda: bool(job.workers()), "data workers")
+        everyone = job.everyone()
+    assert len(everyone) >= 2, job.said()
+    assert not everyone & processes().keys()

@@ -1,0 +1,37 @@
+"""What docs/results says is what the runs kept in results/ give."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "results"
+
+
+@pytest.fixture(scope="module")
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("results")
+    subprocess.run(
+        [sys.executable, "results/rebuild.py", "--out", str(out)], cwd=ROOT, check=True, timeout=1200
+    )
+    return out
+
+
+def test_every_page_and_no_other(rebuilt: Path):
+    assert sorted(file.name for file in rebuilt.iterdir()) == sorted(file.name for file in PAGES.iterdir())
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_numbers_and_sentences_byte_for_byte(page: Path, rebuilt: Path):
+    assert (rebuilt / page.name).read_text() == page.read_text()
+
+
+@pytest.mark.parametrize("picture", sorted(PAGES.glob("*.png")), ids=lambda picture: picture.stem)
+def test_pictures_but_for_the_versions_of_their_fonts(picture: Path, rebuilt: Path):
+    ours, theirs = (np.asarray(Image.open(folder / picture.name), float) for folder in (PAGES, rebuilt))
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).mean() < 2

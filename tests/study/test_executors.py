@@ -1,0 +1,94 @@
+"""Engines behind the three methods: submitit's local executor runs a real process."""
+
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from senet import UserError
+from senet.integrations import submitit_jobs
+from senet.rundir import RunDir
+from senet.study import executors
+from senet.study.executors import GONE, JobSlot, LauncherConfig, build_executor
+from senet.training.launch import Machines
+
+SCRIPT = """
+import pathlib, signal, sys, time
+run = pathlib.Path(sys.argv[1])
+signal.signal(signal.SIGTERM, lambda *_: ((run / "stopped").touch(), sys.exit(143)))
+(run / "ready").touch()
+time.sleep(0.2 if (run / "short").exists() else 60)
+sys.exit(7)
+"""
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
+    """Two run directories whose jobs are a few lines: one ends with status 7, one waits to be stopped."""
+    script = tmp_path / "job.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(executors, "job_command", lambda run: [sys.executable, str(script), str(run)])
+    short, long = (RunDir.create(tmp_path, name, {}, {}).path for name in ("short", "long"))
+    (short / "short").touch()
+    return short, long
+
+
+def ended(executor: executors.Executor, handle: str) -> int:
+    deadline = time.monotonic() + 600
+    while (status := executor.poll(handle)) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return status
+
+
+def test_local_processes(runs: tuple[Path, Path]):
+    executor = executors.LocalProcesses()
+    short, long = (executor.submit(run, JobSlot()) for run in runs)
+    assert ended(executor, short) == 7
+    while not (runs[1] / "ready").exists():
+        time.sleep(0.01)
+    executor.stop(long)
+    assert ended(executor, long) == 143
+    assert (runs[1] / "stopped").exists()
+    assert executors.LocalProcesses().poll(short) == GONE
+
+
+def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
+    executor = build_executor(
+        LauncherConfig("submitit", None, {"cluster": "local", "timeout_min": 20}), tmp_path
+    )
+    assert isinstance(executor, submitit_jobs.SubmititJobs)
+    # The engine's process imports the package itself: there the command is that of a real job, which fails
+    # for want of a configuration.
+    handle = executor.submit(runs[0], JobSlot())
+    assert ended(executor, handle) not in (0, GONE)
+    # A later driver asks about the same handle.
+    assert ended(submitit_jobs.SubmititJobs(tmp_path / "submitit", {"cluster": "local"}), handle) not in (
+        0,
+        GONE,
+    )
+
+
+def test_machines_of_a_slurm_job(monkeypatch):
+    """As SLURM says it on the second of four machines: the same meeting point on each."""
+    values = {"SUBMITIT_EXECUTOR": "slurm", "SLURM_JOB_ID": "1234567", "SLURM_JOB_NODELIST": "gpu[02-04,07]"}
+    sizes = {"SLURM_JOB_NUM_NODES": "4", "SLURM_NTASKS": "4", "SLURM_NODEID": "1", "SLURM_PROCID": "1"}
+    for name, value in (values | sizes | {"SLURM_LOCALID": "0"}).items():
+        monkeypatch.setenv(name, value)
+    machines = submitit_jobs.slurm_machines()
+    assert machines == Machines(1, 4, "gpu02:34567")
+    monkeypatch.setenv(*next(iter(machines.variable().items())))
+    assert Machines.of_environment() == machines
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "1")
+    assert submitit_jobs.slurm_machines() == Machines()
+
+
+@pytest.mark.parametrize("name", ["submitit", "ray"])
+def test_a_missing_engine_is_one_line(name: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, f"senet.integrations.{name}_jobs", raising=False)
+    with pytest.raises(UserError, match=rf"install senet\[{name}\]"):
+        build_executor(LauncherConfig(name, None, {}), tmp_path)
+    with pytest.raises(UserError, match='did you mean "ray"'):
+        build_executor(LauncherConfig("rai", None, {}), tmp_path)

@@ -1,0 +1,270 @@
+"""Studies without training: what is planned, refused, run again; how a driver keeps its ledger."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from study_fakes import ROOT, FakeExecutor, ledger_of, statuses
+
+from senet import UserError, model_names
+from senet.ledger import Ledger
+from senet.rundir import RunDir
+from senet.study import commands
+from senet.study.archive import archive
+from senet.study.executors import LauncherConfig, build_slots, job_environment
+from senet.training.entry import command_line
+
+ABLATIONS = sorted(path.stem for path in (ROOT / "configs" / "ablation").glob("*.yaml"))
+
+
+def flat(config: dict) -> list[float]:
+    return [50.0 + config["seed"], 60.0 + config["seed"]]
+
+
+def test_ablation_times_sweep_times_seeds(study, tmp_path: Path):
+    executor = FakeExecutor(flat)
+    assert study(executor, "ablation=squeeze", "optimizer.lr=0.1,0.2", "seed=3,5", "se.bias=false") == 0
+    ledger = ledger_of(tmp_path)
+    assert (tmp_path / "runs" / "latest").resolve() == ledger["path"]
+    with pytest.raises(UserError, match="it is a study: name one of the runs in"):
+        RunDir.open(tmp_path / "runs" / "latest")
+    assert set(statuses(tmp_path)) == {
+        (f"{squeeze}, optimizer.lr={rate}", seed)
+        for squeeze in ("avg", "max")
+        for rate in ("0.1", "0.2")
+        for seed in (3, 5)
+    }
+    for job in ledger["jobs"].values():
+        run = RunDir(ledger["path"] / job["run"])
+        config, record = run.config(), run.record()
+        assert f"{config['se']['squeeze']}, optimizer.lr={config['optimizer']['lr']}" == job["label"]
+        assert (config["seed"], config["se"]["bias"]) == (job["seed"], False)
+        assert record["config_hash"] == job["hash"] == ledger["jobs"][job["hash"]]["hash"]
+        assert not {"ablation", "search", "launcher"} & config.keys()
+        point = next(p for p in ledger["points"] if p["label"] == job["label"])
+        assert set(point["overrides"]) < set(record["overrides"])
+        assert point["baseline"] == job["label"].replace("max", "avg")
+        assert point["paper"] == f"squeeze_{config['se']['squeeze']}"
+    assert executor.most_at_once == 1
+
+
+def test_same_command_again_runs_nothing_and_more_seeds_extend(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "ablation=squeeze", "seed=0") == 0
+    again = FakeExecutor(flat)
+    assert study(again, "ablation=squeeze", "seed=0") == 0
+    assert again.started == []
+    more = FakeExecutor(flat)
+    assert study(more, "ablation=squeeze", "seed=0,1", "launcher.slots=2x1") == 0
+    assert len(more.started) == 2
+    assert more.most_at_once == 2
+    path = ledger_of(tmp_path)["path"]
+    extended = FakeExecutor(flat)
+    assert study(extended, call=lambda: commands.extend(path, ["seed=7"])) == 0
+    assert len(extended.started) == 2
+    assert ledger_of(tmp_path)["seeds"] == [0, 1, 7]
+    assert len(statuses(tmp_path)) == 6
+
+
+def test_ranges_and_choices_are_values_like_typed_ones(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "se.reduction=choice(2,4)", "seed=range(0,2)") == 0
+    assert set(statuses(tmp_path)) == {(f"se.reduction={r}", seed) for r in (2, 4) for seed in (0, 1)}
+
+
+def test_another_base_configuration_is_another_study(study, tmp_path: Path):
+    study(FakeExecutor(flat), "ablation=squeeze")
+    study(FakeExecutor(flat), "ablation=squeeze", "optimizer.lr=0.3")
+    studies = [p for p in (tmp_path / "runs" / "studies").iterdir() if not p.is_symlink()]
+    assert len(studies) == 2
+    assert all(len(json.loads((p / "study.json").read_text())["jobs"]) == 2 for p in studies)
+
+
+def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "ablation=reduction", "se=ablation", "model=se_resnet32") == 0
+    ledger = ledger_of(tmp_path)
+    runs = {job["label"]: RunDir(ledger["path"] / job["run"]).config() for job in ledger["jobs"].values()}
+    assert runs["plain"]["model"]["name"] == "resnet32"
+    assert runs["plain"]["se"] is None
+    assert {label: run["se"]["reduction"] for label, run in runs.items() if run["se"]} == {
+        f"r={r}": r for r in (2, 4, 8, 16, 32)
+    }
+    assert not any(run["se"]["bias"] for run in runs.values() if run["se"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        # widths of the three stages: 16, 32 and 64 channels through 1 hidden channel, whatever r
+        ("se.reduction=33,64", "se.reduction=33 and se.reduction=64 are the same"),
+        ("se.stages=null,[2,3,4]", "are the same"),
+        ("ablation=reduction se.reduction=8", "se.reduction is what ablation=reduction varies"),
+        ("ablation=networks model=resnet20", "model is what ablation=networks varies"),
+        ("ablation=se_3x3", "SE_3x3: se.placement=conv3x3"),
+        ("ablation=squeeze seed=0,0", "name each seed once"),
+        ("ablation=squeeze seed=0,a", "a seed is a whole number"),
+        ("ablation=squeeze resume=x", "senet study retry"),
+        ("ablation=squeeze hydra.verbose=true", "Hydra's own settings"),
+        ("ablation=squeeze,stages", "one value here"),
+        ("ablation=squeeze launcher.slots=2", "must be JxD"),
+        ("ablation=squeeze launcher.slots=2x2", "trainer.devices=1"),
+        ("ablation=squeeze trainer.devices=1,2", "share its slots"),
+        ("optimizer.lr=0.1,-1", "optimizer.lr=-1"),
+        ("optimizer.lr=interval(0.1,1)", "search=optuna draws from ranges"),
+        ("search=optuna seed=0,1", "drop"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(overrides: str, words: str, study, tmp_path: Path):
+    executor = FakeExecutor(flat)
+    with pytest.raises(UserError, match=r".*") as raised:
+        study(executor, *overrides.split())
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert executor.started == []
+
+
+def test_study_settings_without_m(monkeypatch, capsys):
+    import hydra
+
+    from senet.training.entry import train
+
+    monkeypatch.setattr("sys.argv", ["train.py", "ablation=reduction"])
+    main = hydra.main(version_base="1.3", config_path=str(ROOT / "configs"), config_name="train")(train)
+    with pytest.raises(SystemExit, match="2"):
+        command_line(main)
+    assert "ablation=reduction is for a study of many runs: add -m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_every_ablation_is_planned_with_its_twins(name: str, study, tmp_path: Path):
+    more = ("model=se_preact_resnet164",) if name == "se_3x3" else ()
+    if name in ("networks", "networks_mobile", "networks_places", "senet154", "senet154_320"):
+        more = ("data=imagefolder", "data.root=images")  # with recipes for photographs
+    assert study(FakeExecutor(flat), f"ablation={name}", *more) == 0
+    ledger = ledger_of(tmp_path)
+    assert ledger["ablation"] == name
+    labels = {p["label"] for p in ledger["points"]}
+    assert len(labels) == len(ledger["jobs"])
+    baselines = [p["baseline"] for p in ledger["points"] if p["baseline"]]
+    assert bool(baselines) == (len(labels) > 1)
+    assert set(baselines) <= labels
+    if name.startswith("networks"):
+        assert labels <= set(model_names())
+        assert all(p["baseline"] == p["label"][3:] for p in ledger["points"] if p["label"].startswith("se_"))
+
+
+def test_failures_do_not_end_a_study_and_are_told(study, tmp_path: Path, caplog):
+    def curve(config: dict) -> list[float] | int:
+        r = config["se"]["reduction"]
+        if r == 2:
+            raise ValueError("the loss became nan at step 7")
+        return {4: -9, 8: 137, 16: 3}.get(r, [70.0])
+
+    assert study(FakeExecutor(curve), "se.reduction=2,4,8,16,32") == 1
+    jobs = {job["label"]: job for job in ledger_of(tmp_path)["jobs"].values()}
+    assert jobs["se.reduction=2"]["status"] == "failed"
+    assert jobs["se.reduction=2"]["reason"] == "the loss became nan at step 7"
+    assert jobs["se.reduction=4"]["status"] == jobs["se.reduction=8"]["status"] == "killed"
+    assert "SIGKILL" in jobs["se.reduction=8"]["reason"]
+    assert jobs["se.reduction=16"]["reason"].startswith("its process ended with status 3")
+    assert jobs["se.reduction=32"]["status"] == "finished"
+    path = ledger_of(tmp_path)["path"]
+    assert commands.status(path) == 1
+    healed = FakeExecutor(flat)
+    assert study(healed, call=lambda: commands.retry(path, ["launcher.slots=2x1"])) == 0
+    assert len(healed.started) == 4
+    assert {job["attempts"] for job in ledger_of(tmp_path)["jobs"].values()} == {1, 2}
+    assert commands.status(path) == 0
+
+
+def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
+    """The run under way is continued from its checkpoint; the table is that of an undisturbed study."""
+    overrides = ("se.reduction=2,4,8", "seed=0,1")
+    with pytest.raises(KeyboardInterrupt):
+        study(FakeExecutor(flat, die_at=3), *overrides)
+    before = list(statuses(tmp_path).values())
+    assert before.count("finished") == 3
+    path = ledger_of(tmp_path)["path"]
+    # As if it had been killed while a fourth ran: the process is gone, its checkpoint is of the first epoch.
+    ledger = Ledger.open(path)
+    job = next(job for job in ledger.jobs.values() if job.status != "finished")
+    job.status, job.handle, job.attempts = "running", "999", 1
+    ledger.directory(job).update(status="running")
+    (ledger.directory(job).checkpoints / "last.ckpt").write_text("1")
+    ledger.save()
+    rest = FakeExecutor(flat)
+    assert study(rest, *overrides) == 0
+    assert [run.name for run in rest.started].count(job.run) == 1
+    assert len(rest.started) == 3
+    rows = (path / job.run / "metrics.csv").read_text().splitlines()
+    assert rows[1:] == [f"1,1,{60.0 + job.seed}"]  # only the second epoch was left
+    assert set(statuses(tmp_path).values()) == {"finished"}
+
+
+def test_only_one_driver_at_a_time(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "ablation=squeeze") == 0
+    path = ledger_of(tmp_path)["path"]
+    code = "import sys, pathlib, senet.files as f; f.hold(pathlib.Path(sys.argv[1])); print(1); input()"
+    command = [sys.executable, "-c", code, str(path / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline()  # it holds the study
+        with pytest.raises(UserError, match=f"process {other.pid} is running this study"):
+            study(FakeExecutor(flat), "ablation=squeeze")
+        other.kill()
+    assert study(FakeExecutor(flat), "ablation=squeeze") == 0
+
+
+def test_a_run_directory_that_was_removed_is_made_again(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "ablation=squeeze") == 0
+    ledger = ledger_of(tmp_path)
+    job = next(iter(ledger["jobs"].values()))
+    shutil.rmtree(ledger["path"] / job["run"])
+    assert commands.status(ledger["path"]) == 1
+    with pytest.raises(UserError, match="run the study's command again"):
+        commands.retry(ledger["path"], [])
+    again = FakeExecutor(flat)
+    assert study(again, "ablation=squeeze") == 0
+    assert len(again.started) == 1
+
+
+def test_an_archive_goes_on_as_a_study(study, tmp_path: Path):
+    """On another machine, say: the kept runs count, the others are trained."""
+
+    def some(config: dict) -> list[float] | int:
+        return 1 if config["se"]["squeeze"] == "max" else flat(config)
+
+    assert study(FakeExecutor(some), "ablation=squeeze", "seed=0,1") == 1
+    path = ledger_of(tmp_path)["path"]
+    kept = tmp_path / "kept"
+    assert archive(path, kept) == 2
+    shutil.rmtree(path)
+    shutil.copytree(kept, path)
+    again = FakeExecutor(flat)
+    assert study(again, "ablation=squeeze", "seed=0,1") == 0
+    assert [RunDir(run).config()["se"]["squeeze"] for run in again.started] == ["max", "max"]
+    assert set(statuses(tmp_path).values()) == {"finished"}
+
+
+def test_slots_share_cores_and_gpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    local = LauncherConfig("local", "4x2", {})
+    slots = build_slots(local, 2, [str(i) for i in range(8)])
+    assert [slot.gpus for slot in slots] == [("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")]
+    assert [slot.cores for slot in slots] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(build_slots(LauncherConfig("local", None, {}), 2, [str(i) for i in range(8)])) == 4
+    assert len(build_slots(LauncherConfig("local", None, {}), 2, [])) == 1
+    with pytest.raises(UserError, match="needs 8 GPUs; there are 4"):
+        build_slots(local, 2, ["0", "1", "2", "3"])
+
+
+def test_a_job_sees_nothing_of_its_starters_ranks(monkeypatch):
+    foreign = {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x",
+               "SLURM_NTASKS": "4", "WANDB_RUN_ID": "y"}  # fmt: skip
+    for key, value in foreign.items():
+        monkeypatch.setenv(key, value)
+    environment = job_environment(("3", "4"))
+    assert not foreign.keys() & environment.keys()
+    assert environment["CUDA_VISIBLE_DEVICES"] == "3,4"
+    assert environment["PATH"] == os.environ["PATH"]

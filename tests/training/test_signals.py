@@ -1,0 +1,39 @@
+"""Signals to every process of a run, data workers too, as schedulers and containers send them."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+import senet.training.run  # noqa: F401 - once, for all forks
+from senet.doctor.job import TrainJob, send
+from senet.doctor.parts import saved_step, steps_done
+from senet.rundir import RunDir
+from senet.training.launch import STOP_SIGNALS
+
+SETTINGS = ("model=se_resnet20", "data=imagefolder", "data.in_memory=false", "data.preprocessing.size=8",
+            "data.preprocessing.resize=8", "data.batch_size=8", "data.workers=2", "augment.crop=random_resized",
+            "trainer.max_epochs=5000", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+            "optimizer.lr=0.01")  # fmt: skip
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_the_step_is_saved_and_the_status_says_which(
+    image_tree: Path, tmp_path: Path, number: signal.Signals
+):
+    with TrainJob((*SETTINGS, f"data.root={image_tree}", f"runs_dir={tmp_path}"), tmp_path / "output") as job:
+        job.wait_until(lambda: any(steps_done(RunDir(p)) > 3 for p in tmp_path.glob("2*")), "steps")
+        assert len(job.workers()) >= 2, job.output.read_text()
+        send(number, job.everyone())
+        status = job.wait()
+    (run,) = map(RunDir, tmp_path.glob("2*"))
+    assert status == 128 + number, job.output.read_text()
+    assert run.record()["status"] == "interrupted"
+    assert saved_step(run) == steps_done(run)
+    assert job.said() == f"stopped; continue with: train.py resume={run.path}"
+    assert job.output.read_text().count("stopping after this step") == 1
+    resume = (f"resume={run.path}", f"trainer.max_epochs={saved_step(run) // 2 + 1}")  # two steps an epoch
+    with TrainJob(resume, tmp_path / "resumed") as job:
+        assert job.wait() == 0, job.output.read_text()
+    rows = run.steps_file.read_text().splitlines()[1:]
+    assert [int(row.partition(",")[0]) for row in rows] == list(range(1, len(rows) + 1))
