@@ -11,7 +11,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
+from senet.analysis.paper import PaperFigure, paper_figures
 from senet.analysis.report import report
 from senet.analysis.rows import ReportRow, build_rows
 from senet.analysis.runs import Run, Study, collect
@@ -20,10 +22,35 @@ from senet.table import Column, Table
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs" / "results"
+
+
+class Page(NamedTuple):
+    """A page of ``docs/results``.
+
+    Attributes:
+        title: its heading.
+        studies: folders of this one.
+        baseline: the point that all others are compared with, by its label; their plain twins if it is None.
+        paper: the table of the paper that stands beside ours, e.g. "T10".
+    """
+
+    title: str
+    studies: list[str]
+    baseline: str | None = None
+    paper: str = ""
+
+
 PAGES = {
-    "imagenette": ("Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"]),
+    "imagenette": Page(
+        "Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"], "model=resnet18"
+    ),
 }
-"""Page to its title and its studies."""
+PAPER_COLUMNS = [
+    Column[PaperFigure]("network", lambda row: row.label, words=True),
+    Column[PaperFigure]("top-1 error, %", lambda row: row.printed["top1_err"]),
+    Column[PaperFigure]("top-5 error, %", lambda row: row.printed["top5_err"]),
+    Column[PaperFigure]("parameters, M", lambda row: row.printed["params_m"]),
+]
 
 COLUMNS = [
     Column[Run]("run", lambda run: str(run.config["model"]["name"]), words=True),
@@ -44,28 +71,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DOCS)
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    for name, (title, studies) in PAGES.items():
-        folders = [HERE / study for study in studies]
-        (out / f"{name}.md").write_text("\n\n".join(write_page(name, title, folders, out)) + "\n")
+    for name, page in PAGES.items():
+        (out / f"{name}.md").write_text("\n\n".join(write_page(name, page, out)) + "\n")
 
 
-def write_page(name: str, title: str, folders: list[Path], out: Path) -> Iterator[str]:
+def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
     """Yield the paragraphs of a page; put its pictures beside it."""
-    study = collect(folders)
+    folders = [HERE / study for study in page.studies]
+    study = collect(folders, page.baseline)
     runs = [run for point in study.points for run in point.runs.values()]
     with tempfile.TemporaryDirectory() as temporary:
-        files = report(folders, Path(temporary)).files
+        files = report(folders, Path(temporary), baseline=page.baseline).files
         made = next(file for file in files if file.suffix == ".md").read_text()
         for picture in (file for file in files if file.suffix == ".png"):
             shutil.copyfile(picture, out / f"{name}_{picture.name}")
             made = made.replace(f"({picture.name})", f"({name}_{picture.name})")
-    yield f"# {title}"
+    yield f"# {page.title}"
     words = HERE / f"{name}.md"
     if words.is_file():
         yield words.read_text().strip()
     yield "## What came out"
     yield from (f"- {sentence}" for sentence in verdicts(study))
     yield made.partition("\n")[2].strip()
+    if page.paper:
+        yield f"## The paper's Table {page.paper.removeprefix('T')}"
+        rows = [row for row in paper_figures() if (row.version, row.table) == ("v4", page.paper)]
+        yield "ImageNet, a thousand classes, one run each."
+        yield Table(PAPER_COLUMNS, rows).markdown()
     yield "## How it was made"
     yield from provenance(folders, runs)
 

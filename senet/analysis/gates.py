@@ -26,7 +26,7 @@ from senet.analysis.gate_statistics import (
 from senet.data.sets import data_config
 from senet.errors import UserError, did_you_mean
 from senet.files import write_text
-from senet.table import Column, Table, as_csv
+from senet.table import Column, Table, as_csv, fitted, terminal_width
 from senet.weights import Checkpoint, read_checkpoint
 
 SATURATION: list[Column[Saturation]] = [
@@ -55,16 +55,19 @@ the paper's read off the drawing (+- 0.005)
 """
 
 
-def saturation_text(rows: Sequence[Saturation], sampled: Mapping[str, float], *, paper: bool) -> str:
+def saturation_text(
+    rows: Sequence[Saturation], sampled: Mapping[str, float], *, paper: bool, width: int | None = None
+) -> str:
     """Return the saturation table as text.
 
     Args:
         rows: one per block.
         sampled: each block's sd of the chosen classes' means over the channels of Figure 6.
         paper: whether the paper's figures of SE-ResNet-50 stand beside it.
+        width: of the terminal; the last columns give way to it.
     """
     if not paper:
-        return f"{Table(SATURATION, rows).text()}\n\n{NOTES}"
+        return f"{Table(SATURATION, rows).text(width=width)}\n\n{NOTES}"
     printed = paper_panels()
 
     def where_printed(value: Callable[[str], str]) -> Callable[[Saturation], str]:
@@ -75,7 +78,7 @@ def saturation_text(rows: Sequence[Saturation], sampled: Mapping[str, float], *,
         Column("mean", where_printed(lambda block: f"{printed[block].mean:.3f}"), group="paper"),
         Column("class sd", where_printed(lambda block: f"{printed[block].class_sd:.4f}"), group="paper"),
     ]
-    return f"{Table([*SATURATION, *theirs], rows).text()}\n\n{NOTES}{PAPER_NOTES}"
+    return f"{Table([*SATURATION, *theirs], rows).text(width=width)}\n\n{NOTES}{PAPER_NOTES}"
 
 
 def channel_records(
@@ -93,7 +96,7 @@ def channel_records(
 
 
 def write(found: Mapping[str, ClassStatistics], chosen: Mapping[str, int], out: Path, paper: bool) -> str:
-    """Write tables and pictures to ``out``; return the saturation table as text."""
+    """Write tables and pictures to ``out``; return the saturation table as the terminal has room for it."""
     out.mkdir(parents=True, exist_ok=True)
     names = {name: PAPER_CLASSES.get(name, name) for name in chosen}
     rows = [saturation(name, statistics) for name, statistics in found.items()]
@@ -102,18 +105,16 @@ def write(found: Mapping[str, ClassStatistics], chosen: Mapping[str, int], out: 
         name: float(s.mean[indices][:, list(sampled_channels(s.mean.shape[1]))].std(0, correction=0).mean())
         for name, s in found.items()
     }
-    text = saturation_text(rows, sampled, paper=paper)
     fired = {name: statistics.fired for name, statistics in found.items() if statistics.fired is not None}
-    if fired:
-        text += f"\n{dead_units(fired, int(next(iter(found.values())).count.sum()))}\n"
-    write_text(out / "saturation.txt", text)
+    idle = f"\n{dead_units(fired, int(next(iter(found.values())).count.sum()))}\n" if fired else ""
+    write_text(out / "saturation.txt", saturation_text(rows, sampled, paper=paper) + idle)
     write_text(out / "saturation.csv", as_csv([vars(row) for row in rows]) + "\n")
     write_text(out / "gates.csv", as_csv(channel_records(found, chosen, names)) + "\n")
     shown = {name: found[name] for name in panels(found)}
     labels = {names[name]: index for name, index in chosen.items()}
     save_png(class_means(shown, labels), out / "figure6.png")
     save_png(within_class(shown, dict(list(labels.items())[:2])), out / "figure7.png")
-    return text
+    return saturation_text(rows, sampled, paper=paper, width=terminal_width()) + fitted(idle, indent=0)
 
 
 # Command --------------------------------------------------------------------------------------------------
@@ -198,9 +199,8 @@ def run(arguments: argparse.Namespace) -> int:
         (_show(run, arguments) for run in arguments.runs), key=lambda shown: (shown[1] or 0, shown[0])
     )
     if len(found) > 1:
-        print(
-            f"means over the blocks of each run, and hidden units that never fire\n{Table(OVER_R, found).text()}"
-        )
+        print("means over the blocks of each run, and hidden units that never fire")
+        print(Table(OVER_R, found).text(width=terminal_width()))
     return 0
 
 

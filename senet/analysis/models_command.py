@@ -1,7 +1,6 @@
 """``senet models``: the zoo beside the paper's figures."""
 
 import argparse
-import textwrap
 from typing import Any
 
 import yaml
@@ -9,7 +8,7 @@ import yaml
 from senet.analysis.zoo import LEGEND, PART_COLUMNS, ZOO_COLUMNS, Settings, ZooRow, count, zoo_rows
 from senet.errors import UserError
 from senet.models import Cost
-from senet.table import Column, Table, as_csv, as_json, terminal_width
+from senet.table import Column, Table, as_csv, as_json, fitted, terminal_width
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         for name in names if arguments.stages else ():
             counted = count(name, settings.se_of(name), settings)[1]
             parts = [(part, cost) for part, cost in counted.items() if cost != Cost()]
-            print(f"\n{name}\n{Table(PART_COLUMNS, parts).text()}")
+            print(f"\n{name}\n{Table(PART_COLUMNS, parts).text(width=terminal_width())}")
     return 0
 
 
@@ -67,6 +66,5 @@ def _for_people(rows: list[ZooRow], *, markdown: bool) -> str:
     numbered = [f"[{index}] {note}" for index, note in enumerate(notes, start=1)]
     if markdown:
         return "\n\n".join([table.markdown(), *numbered, *LEGEND])
-    width = terminal_width()
-    below = [line if width is None else textwrap.fill(line, width) for line in [*numbered, *LEGEND]]
-    return table.text(width=width) + "\n\n" + "\n".join(below)
+    below = fitted("\n".join([*numbered, *LEGEND]), indent=0)
+    return f"{table.text(width=terminal_width())}\n\n{below}"

@@ -17,6 +17,7 @@ from senet.nn.tail import set_kernels
 from senet.plugins import integration
 from senet.predict import find_images, load
 from senet.rundir import RunDir
+from senet.table import fitted
 from senet.weights.trained import Trained, read_trained
 
 FORMS = {
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     writer = integration(**form, asked=asked)
     trained = read_trained(arguments.model, arguments.which, arguments.weights)
     if trained.words:
-        print(f"weights   {trained.words}")
+        print(fitted(f"weights   {trained.words}"))
     images = comparison_images(trained, arguments.images)
     home = Path(arguments.model).expanduser()
     folder = arguments.output or (home if home.is_dir() else Path()) / f"export_{arguments.to}"
@@ -82,10 +83,10 @@ def run(arguments: argparse.Namespace) -> int:
     write_text(
         card, model_card(trained, Path(arguments.model), f"`{written.file.name}`: {words}.", arguments.to)
     )
-    print(f"written   {written.file}, and the model card {card}")
-    print(f"compared  {words}")
+    print(fitted(f"written   {written.file}, and the model card {card}"))
+    print(fitted(f"compared  {words}"))
     if arguments.push:
-        print(f"pushed    {hub.push(folder, arguments.push)}")
+        print(fitted(f"pushed    {hub.push(folder, arguments.push)}"))
     return 0
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from senet.errors import UserError
 from senet.ledger import DONE, Job, Ledger
-from senet.table import Column, Table
+from senet.table import Column, Table, terminal_width
 from senet.training.console import say
 
 
@@ -59,7 +59,7 @@ def show(ledger: Ledger, *, reported: bool = False) -> None:
         say(f"\n{report([ledger.path]).text}")
         say(f"report    {ledger.path / 'report' / 'report.html'}")
     else:
-        say(f"\n{Table(COLUMNS, standings(ledger)).text()}")
+        say(f"\n{Table(COLUMNS, standings(ledger)).text(width=terminal_width())}")
     say("")
     left = [job for job in ledger.jobs.values() if job.status not in DONE]
     for job in left:

@@ -8,9 +8,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import TextWrapper
 
-from senet.table import terminal_width
+from senet.table import fitted
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit statuses: success, a failure, a mistake of the user's."""
@@ -30,18 +29,8 @@ def under_torchrun() -> bool:
 
 
 class _Terminal(logging.Formatter):
-    """Breaks at spaces what a terminal would break anywhere; in a file or a pipe a line stays a line."""
-
     def format(self, record: logging.LogRecord) -> str:
-        text, width = super().format(record), terminal_width()
-        if width is None:
-            return text
-        wrap = TextWrapper(width, subsequent_indent=" " * 10, break_long_words=False, break_on_hyphens=False)
-        # A path that does not fit on a line of its own stays where it is.
-        return "\n".join(
-            line if max(map(len, line.split()), default=0) > width - 10 else wrap.fill(line)
-            for line in text.split("\n")
-        )
+        return fitted(super().format(record))
 
 
 def setup_console() -> None:

@@ -154,7 +154,7 @@ def evaluate(config: DictConfig) -> None:
 def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
     """Evaluate several weights one after the other; print a table of them, and those that failed."""
     from senet.rundir import read_json
-    from senet.table import Column, Table
+    from senet.table import Column, Table, terminal_width
     from senet.training.jobs import run_processes
 
     if under_torchrun():
@@ -179,7 +179,7 @@ def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
         Column("loss", lambda row: f"{row['loss']:.4f}" if "loss" in row else ""),
         Column("images", lambda row: f"{row['count']:,}" if "count" in row else ""),
     ]
-    say(Table(columns, rows).text())
+    say(Table(columns, rows).text(width=terminal_width()))
     failed = [row for row in rows if "error" in row]
     for row in failed:
         print(f"error: {row['source']}: {row['error']}", file=sys.stderr)

@@ -58,6 +58,7 @@ class ClassificationModule(EvaluationModule):
         self.best: dict[str, float] = {}
         self._stepped = self._norms_frozen = False
         self._train_sums = torch.zeros(3, dtype=torch.float64)  # loss, top-1 hits, images of this epoch
+        self._rank_statistics: dict[str, Tensor] = {}
 
     # Set-up -----------------------------------------------------------------------------------------------
 
@@ -224,6 +225,13 @@ class ClassificationModule(EvaluationModule):
 
     # Records ----------------------------------------------------------------------------------------------
 
+    def keep_rank_statistics(self) -> None:
+        """Let the next checkpoint also hold the BN running statistics that each rank has of its own now."""
+        if self.trainer.world_size > 1:
+            state = self.state_dict()
+            keys = [key for key in state if key.endswith(("running_mean", "running_var"))]
+            self._rank_statistics = {key: state[key].cpu().clone() for key in keys}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what rebuilds the network and continues the run: plain containers only."""
         checkpoint["senet"] = {
@@ -239,6 +247,7 @@ class ClassificationModule(EvaluationModule):
             "results": dict(self.results),
             "selected_by": "ema" if self.ema is not None else "raw",
             "train_sums": everyone(self._train_sums.tolist()),
+            "rank_statistics": everyone(self._rank_statistics),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -253,3 +262,4 @@ class ClassificationModule(EvaluationModule):
         self._train_sums = sums.sum(0) * (self.global_rank == 0)
         if len(sums) == self.trainer.world_size:
             self._train_sums = sums[self.global_rank]
+            checkpoint["state_dict"] |= stored["rank_statistics"][self.global_rank]

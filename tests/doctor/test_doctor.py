@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from senet.cli import main
-from senet.doctor.faults import Fault, kills
+from senet.doctor.faults import FAULTS, Fault, kills
 from senet.doctor.job import TrainJob
 from senet.doctor.parts import PARTS, digests
-from senet.doctor.trials import Outcome, Trials
+from senet.doctor.trials import EVERY, Outcome, Trials
 from senet.processes import processes
 from senet.rundir import RunDir
 
@@ -24,6 +24,15 @@ def test_a_killed_run_of_two_ranks_ends_as_one_that_was_not(tmp_path: Path, caps
     assert table.count("  =") == len(PARTS)
     (hurt,) = (record.parent for record in tmp_path.glob("hurt-*/2*/run.json"))
     assert (hurt / "summary.json").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_stopped_between_saves_end_as_two_that_were_not(tmp_path: Path):
+    """Each rank goes on from BN statistics of its own: no planned save has averaged them there."""
+    (fault,) = (fault for fault in FAULTS if fault.name.startswith("SIGTERM to two ranks"))
+    outcome = Trials(tmp_path, seed=2).try_out(fault)
+    assert outcome.step % EVERY, "a planned save fell there: choose another seed"
+    assert outcome.right, outcome
 
 
 def test_every_part_that_differs_is_noticed(train):

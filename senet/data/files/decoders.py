@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from senet.data.config import DecoderName
@@ -68,11 +68,19 @@ class Decoder(Protocol):
         ...
 
 
+def open_image(data: bytes) -> Image.Image:
+    """Open an encoded image as Pillow does; its words for what it does not know would show an address in memory."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        raise UnidentifiedImageError("it is no image that Pillow knows") from None
+
+
 def decode_reference(
     data: bytes, colour: str, choose: Choose = whole, max_pixels: int = MAX_PIXELS
 ) -> Tensor:
     """Decode with Pillow; raises what Pillow raises, also for truncated files."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         check_size(image.width, image.height, max_pixels)
         return cut(decode(image, colour), choose)
 

@@ -24,7 +24,7 @@ from senet.data.tools.inspection import Finding, inspect
 from senet.errors import UserError
 from senet.files import write_json, write_text
 from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
-from senet.table import Column, Table
+from senet.table import Column, Table, fitted
 
 ERRORS = {
     "unreadable": "cannot be decoded",
@@ -321,6 +321,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB, manifest {report['id']}")
     for kind, paths in report["problems"].items():
         mark = "ERROR" if kind in ERRORS else "note"
-        print(f"{mark:5}{len(paths):>6,}  {kind}: {(ERRORS | NOTES)[kind]}\n{'':13}e.g. {paths[0]}")
-    print(f"written to {out}/check.html, check.json, manifest.csv")
+        problem = f"{mark:5}{len(paths):>6,}  {kind}: {(ERRORS | NOTES)[kind]}"
+        print(fitted(f"{problem}\n{'':13}e.g. {paths[0]}", indent=13))
+    print(fitted(f"written to {out}/check.html, check.json, manifest.csv", indent=11))
     return 1 if report["problems"].keys() & ERRORS.keys() else 0

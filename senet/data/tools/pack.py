@@ -14,13 +14,14 @@ import numpy as np
 from PIL import Image
 
 from senet.data.files import Records, names_id
-from senet.data.files.decoders import MAX_PIXELS, check_size, decode
+from senet.data.files.decoders import MAX_PIXELS, check_size, decode, open_image
 from senet.data.files.packed import PACK_FILE, digest, shard_file
 from senet.data.preprocessing import resize_short_side
 from senet.data.sets import stored_images
 from senet.data.tools import add_source, work
 from senet.errors import UserError
 from senet.files import atomically, write_json
+from senet.table import fitted
 
 SHARD_IMAGES = 2048
 
@@ -49,7 +50,7 @@ class PackOptions:
 
 def repack(data: bytes, short_side: int | None, quality: int) -> bytes:
     """Return the bytes to store for one image; what cannot be decoded raises what Pillow raises."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         check_size(image.width, image.height, MAX_PIXELS)
         if short_side is None or min(image.size) <= short_side:
             image.load()
@@ -198,6 +199,6 @@ def run(args: argparse.Namespace) -> int:
     options = PackOptions(args.short_side, args.quality, args.resize_val)
     identity = pack(splits, args.out, options, args.workers)
     counts = " and ".join(f"{len(records):,} {name}" for name, records in splits.items())
-    print(f"{args.out}: {counts} images, {identity}")
+    print(fitted(f"{args.out}: {counts} images, {identity}", indent=2))
     print(f"train.py data=packed data.root={args.out}{' data.val_fraction=0.2' * source.holds_out}")
     return 0
