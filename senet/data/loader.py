@@ -6,6 +6,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import active_children
 from typing import Any, Literal
 
@@ -140,7 +141,8 @@ class _Batches:
             return
         if self._loader is None:
             self._loader = self._start(self.dataset)
-        batches = iter(self._loader)
+        with _kept_from_new_threads(ASKING):
+            batches = iter(self._loader)
         while (fetched := self._next(batches)) is not None:
             decoded = self.device_decoder(fetched) if self.device_decoder else fetched
             yield self._ring.take(decoded, self.pin_memory) if self._ring else decoded
@@ -183,6 +185,19 @@ class _Batches:
         )
 
 
+@contextmanager
+def _kept_from_new_threads(numbers: set[signal.Signals]) -> Iterator[None]:
+    """Start processes and threads that signals do not reach; this thread gets theirs at the end of the block.
+
+    A logger may start threads in every fork, before the worker's own first line.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _obey_parent(worker: int) -> None:
     """Keep signals from a worker, but for SIGTERM of its parent: to stop in order, the run still needs its batches.
 
@@ -190,7 +205,7 @@ def _obey_parent(worker: int) -> None:
     """
     parent = os.getppid()
     os.setpgrp()
-    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)  # where workers are no forks
 
     def wait() -> None:
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
