@@ -26,6 +26,7 @@ from senet.analysis.gate_statistics import (
 from senet.data.sets import data_config
 from senet.errors import UserError, did_you_mean
 from senet.files import write_text
+from senet.rundir import RunDir
 from senet.table import Column, Table, as_csv, fitted, terminal_width
 from senet.weights import Checkpoint, read_checkpoint
 
@@ -151,7 +152,10 @@ def validation_batches(checkpoint: Checkpoint, root: str | None) -> Iterable[tup
     if root is not None:
         config = config.moved(root, f"--root {root}")
     preprocessing = checkpoint.preprocessing
-    data = ImageData(config, None, 0, preprocessing=preprocessing, classes=checkpoint.classes)
+    held_out = RunDir(checkpoint.path.parent.parent).held_out()
+    data = ImageData(
+        config, None, 0, preprocessing=preprocessing, classes=checkpoint.classes, held_out=held_out
+    )
     for batch in data.val_dataloader():
         yield preprocessing.normalise(batch.images), batch.labels
 

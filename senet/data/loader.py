@@ -133,6 +133,10 @@ class _Batches:
             self.timings.add(len(batch.ids), batch.seconds)
             yield Batch(batch.images, batch.labels, batch.ids, batch.draws)
 
+    def close(self) -> None:
+        """End the workers now. Left to Python's collector, each would be waited for for seconds."""
+        self._loader = self._ring = None
+
     def _fetched(self) -> Iterator[Batch]:
         if isinstance(self.dataset, MemoryDataset):
             for _, ids, draws in self.selections():

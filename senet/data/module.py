@@ -80,6 +80,7 @@ class ImageData(LightningDataModule):
         self.bad_images, self.eval_bad_images, self.timings = BadImages(), BadImages(), Timings()
         self.overfit_batches = 0
         """Train on the first so many batches of the first epoch's order, again and again; 0 for all."""
+        self._loaders: list[TrainLoader | EvalLoader] = []
 
     def _open(
         self, split: SplitName, augment: AugmentConfig | None, classes: list[str] | None
@@ -239,11 +240,12 @@ class ImageData(LightningDataModule):
                 f"{self.train_size} training images do not fill one global batch of {loader.global_batch}: "
                 "lower data.batch_size or trainer.devices"
             )
+        self._loaders.append(loader)
         return loader
 
     def val_dataloader(self) -> EvalLoader:
         """Return the validation loader of this rank."""
-        return EvalLoader(
+        loader = EvalLoader(
             self.val,
             self.config.eval_batch_size or self.config.batch_size,
             ids=self.val_ids,
@@ -251,6 +253,13 @@ class ImageData(LightningDataModule):
             bad_images=self.eval_bad_images,
             **self._options(self.val),
         )
+        self._loaders.append(loader)
+        return loader
+
+    def close(self) -> None:
+        """End the data workers of all loaders."""
+        for loader in self._loaders:
+            loader.close()
 
     def few_validation_images(self, count: int) -> EvalLoader:
         """Return a loader of ``count`` validation images, spread evenly over all, in this process alone."""

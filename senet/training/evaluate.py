@@ -126,7 +126,10 @@ def evaluate(run: RunDir, config: EvalConfig) -> None:
     trainer = build_trainer(
         settings, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )
-    trainer.validate(module, datamodule=data, verbose=False)
+    try:
+        trainer.validate(module, datamodule=data, verbose=False)
+    finally:
+        data.close()
     if not trainer.is_global_zero:
         return
     figures = {key.partition("/")[2]: value for key, value in module.results.items()}

@@ -73,6 +73,7 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         finished = stop.failure is None
     finally:
+        data.close()
         finish_loggers(loggers, exit_code=0 if finished else 1)
         seconds = before + time.perf_counter() - started
         if trainer.is_global_zero:  # an interrupted run keeps its time for the sum

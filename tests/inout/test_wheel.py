@@ -20,7 +20,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = shutil.which("uv")
     command = [uv] if uv else [sys.executable, "-m", "uv"]
     built = subprocess.run(
-        [*command, "build", "--wheel", "-o", str(out), str(ROOT)], capture_output=True, text=True, timeout=600
+        [*command, "build", "--wheel", "-o", str(out), str(ROOT)],
+        capture_output=True,
+        text=True,
+        timeout=1200,
     )
     if built.returncode:
         pytest.skip(f"uv cannot build here: {built.stderr.strip().splitlines()[-1:]}")
@@ -46,7 +49,7 @@ def test_the_wheel_holds_all_that_is_needed(wheel: Path):
 def test_train_evaluate_and_predict_from_the_wheel(wheel: Path, image_tree: Path, tmp_path: Path):
     """Installed by itself into a fresh environment, whose other packages are this one's."""
     subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True, timeout=120
+        [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "env")], check=True, timeout=1200
     )
     site = next((tmp_path / "env" / "lib").glob("python*")) / "site-packages"
     zipfile.ZipFile(wheel).extractall(site)
@@ -62,7 +65,9 @@ def test_train_evaluate_and_predict_from_the_wheel(wheel: Path, image_tree: Path
 
     def senet(*words: str) -> subprocess.CompletedProcess[str]:
         command = [str(tmp_path / "env" / "bin" / "python"), "-m", "senet", *words]
-        return subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=600)
+        return subprocess.run(
+            command, cwd=work, env=environment, capture_output=True, text=True, timeout=1200
+        )
 
     where = subprocess.run(
         [str(tmp_path / "env" / "bin" / "python"), "-c", "import senet; print(senet.__file__)"],

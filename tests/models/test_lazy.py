@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 def answer(code: str) -> str:
     """What ``code`` prints in a fresh interpreter."""
     return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=600
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, timeout=1200
     ).stdout.strip()
 
 

@@ -31,7 +31,7 @@ def test_a_network_added_as_the_page_says_passes_the_tests_of_the_zoo(tmp_path: 
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
         capture_output=True,
         text=True,
-        timeout=1000,
+        timeout=1200,
     )
     assert result.returncode == 0, result.stdout
     passed = re.search(r"(\d+) passed", result.stdout)

@@ -35,7 +35,7 @@ def runs(tmp_path: Path, monkeypatch) -> tuple[Path, Path]:
 
 
 def ended(executor: executors.Executor, handle: str) -> int:
-    deadline = time.monotonic() + 600
+    deadline = time.monotonic() + 1200
     while (status := executor.poll(handle)) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -36,7 +36,7 @@ def start(tmp_path: Path, *overrides: str) -> subprocess.Popen:
     )
 
 
-def until(found: Callable[[], object], process: subprocess.Popen, seconds: float = 120) -> object:
+def until(found: Callable[[], object], process: subprocess.Popen, seconds: float = 1200) -> object:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         try:
@@ -49,7 +49,7 @@ def until(found: Callable[[], object], process: subprocess.Popen, seconds: float
     raise AssertionError(process.communicate()[0])
 
 
-def finish(process: subprocess.Popen, seconds: float = 240) -> str:
+def finish(process: subprocess.Popen, seconds: float = 1200) -> str:
     output, _ = process.communicate(timeout=seconds)
     return output
 

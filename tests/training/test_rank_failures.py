@@ -76,7 +76,7 @@ def test_a_lost_rank_is_said_where_nothing_watches_the_ranks(free_port: int):
         for rank in range(2)
     ]
     try:
-        said = ranks[0].communicate(timeout=600)[0]
+        said = ranks[0].communicate(timeout=1200)[0]
         assert said == "rank 0 lost the connection to another rank, which ended without a word\n"
     finally:
         for process in ranks:
