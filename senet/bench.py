@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from senet.errors import UserError, did_you_mean
+from senet.terminal import fitted
 
 DIRECTORY = Path(__file__).resolve().parents[1] / "benchmarks"
 NOT_QUESTIONS = ("measure", "networks")
@@ -44,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
     found = scripts()
     if arguments.name is None:
         width = max(map(len, found))
-        print("\n".join(f"{name:{width}}  {text}" for name, text in found.items()))
+        for name, text in found.items():
+            print(fitted(f"{name:{width}}  {text}", width + 2))
         return 0
     if arguments.name not in found:
         raise UserError(f'there is no benchmark "{arguments.name}"{did_you_mean(arguments.name, found)}')

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from senet import __version__
 from senet.errors import UserError, did_you_mean
+from senet.terminal import complain
 
 PROGRAMS = {
     "train": "train a network: train.py, from anywhere",
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.configure(subparser)
         return int(command.run(subparser.parse_args(words[1:])))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        complain(f"error: {error}")
         return 2
 
 

@@ -24,6 +24,7 @@ from senet.data.tools import work
 from senet.errors import UserError
 from senet.files import read_regular
 from senet.plugins import integration
+from senet.terminal import complain
 from senet.weights.classes import is_imagenet
 from senet.weights.trained import Trained, read_trained
 
@@ -63,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     files = find_images(arguments.images)
     trained = read_trained(arguments.model, arguments.which, arguments.weights)
     if trained.words:
-        print(f"weights: {trained.words}", file=sys.stderr)
+        complain(f"weights: {trained.words}")
     device = choose_device(arguments.device)
     output = (
         arguments.output.open("w", newline="", encoding="utf-8", errors="surrogateescape")
@@ -85,9 +86,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.output:
             output.close()
     for bad in broken:
-        print(f"not read: {bad.path} ({bad.reason})", file=sys.stderr)
+        complain(f"not read: {bad.path} ({bad.reason})")
     if broken:
-        print(f"{len(broken)} of {len(files)} images could not be read", file=sys.stderr)
+        complain(f"{len(broken)} of {len(files)} images could not be read")
     return BROKEN if broken else 0
 
 

@@ -10,14 +10,11 @@ import csv
 import io
 import json
 import re
-import shutil
-import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby, pairwise
-from textwrap import TextWrapper
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -182,29 +179,6 @@ def with_prefix(number: int | None) -> str:
 
 
 # Text -----------------------------------------------------------------------------------------------------
-
-
-def terminal_width() -> int | None:
-    """Return the columns of the terminal that the output goes to; None if it goes elsewhere, to a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def fitted(text: str, indent: int = 10) -> str:
-    """Break at spaces what the terminal would break anywhere; in a file or a pipe a line stays a line.
-
-    Args:
-        text: one line or more.
-        indent: places before what does not fit on the first line.
-    """
-    width = terminal_width()
-    if width is None:
-        return text
-    wrap = TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
-    # A path that does not fit on a line of its own stays where it is.
-    return "\n".join(
-        line if max(map(len, line.split()), default=0) > width - indent else wrap.fill(line)
-        for line in text.split("\n")
-    )
 
 
 def _width(text: str) -> int:

@@ -27,7 +27,8 @@ from senet.data.sets import data_config
 from senet.errors import UserError, did_you_mean
 from senet.files import write_text
 from senet.rundir import RunDir
-from senet.table import Column, Table, as_csv, fitted, terminal_width
+from senet.table import Column, Table, as_csv
+from senet.terminal import fitted, terminal_width
 from senet.weights import Checkpoint, read_checkpoint
 
 SATURATION: list[Column[Saturation]] = [

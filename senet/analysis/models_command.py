@@ -8,7 +8,8 @@ import yaml
 from senet.analysis.zoo import LEGEND, PART_COLUMNS, ZOO_COLUMNS, Settings, ZooRow, count, zoo_rows
 from senet.errors import UserError
 from senet.models import Cost
-from senet.table import Column, Table, as_csv, as_json, fitted, terminal_width
+from senet.table import Column, Table, as_csv, as_json
+from senet.terminal import fitted, terminal_width
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,8 @@ from senet.errors import UserError
 from senet.files import write_text
 from senet.page import bullets, figure, page
 from senet.rundir import RunDir
-from senet.table import Column, Table, as_csv, terminal_width
+from senet.table import Column, Table, as_csv
+from senet.terminal import terminal_width
 
 HEAD = {
     "model.name": "network",

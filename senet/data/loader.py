@@ -79,6 +79,11 @@ class Ring(Dataset[Batch]):
         return batch._replace(images=pixels.permute(0, 3, 1, 2), handed=None)
 
 
+class _Loader(DataLoader[Any]):
+    def check_worker_number_rationality(self) -> None:
+        """Say nothing of more workers than cores: a run may be evaluated on another machine than its own."""
+
+
 class _Batches:
     """The loop over batches that both loaders share.
 
@@ -184,7 +189,7 @@ class _Batches:
                 size = self.batch_size * dataset.bytes_per_image
                 self._ring = Ring(dataset, self.workers, PREFETCH, size)
         # batch_size=None: the data set makes batches, a worker only passes them on.
-        return DataLoader(
+        return _Loader(
             self._ring or dataset, batch_size=None, sampler=_Selections(self), collate_fn=_as_arrays, **how
         )
 

@@ -17,7 +17,7 @@ from senet.nn.tail import set_kernels
 from senet.plugins import integration
 from senet.predict import find_images, load
 from senet.rundir import RunDir
-from senet.table import fitted
+from senet.terminal import fitted
 from senet.weights.trained import Trained, read_trained
 
 FORMS = {

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from senet.errors import UserError
 from senet.ledger import DONE, Job, Ledger
-from senet.table import Column, Table, terminal_width
+from senet.table import Column, Table
+from senet.terminal import terminal_width
 from senet.training.console import say
 
 

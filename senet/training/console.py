@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from senet.table import fitted
+from senet.terminal import fitted
 
 OK, FAILED, MISUSED = 0, 1, 2
 """Exit statuses: success, a failure, a mistake of the user's."""

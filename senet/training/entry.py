@@ -26,6 +26,7 @@ from senet.files import configs_directory
 from senet.models.families import STARTING, foreign_names, is_se, model_names, model_options
 from senet.nn.config import SEConfig
 from senet.rundir import RunDir, checkpoint_path
+from senet.terminal import complain, terminal_width
 from senet.training.console import FAILED, MISUSED, OK, rank, say, setup_console, under_torchrun
 from senet.training.mistakes import explain, refuse_hydras_own
 
@@ -107,7 +108,7 @@ def _asks_for_study(arguments: list[str]) -> bool:
 
 
 def _fail(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    complain(f"error: {message}")
     sys.exit(MISUSED)
 
 
@@ -154,7 +155,7 @@ def evaluate(config: DictConfig) -> None:
 def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
     """Evaluate several weights one after the other; print a table of them, and those that failed."""
     from senet.rundir import read_json
-    from senet.table import Column, Table, terminal_width
+    from senet.table import Column, Table
     from senet.training.jobs import run_processes
 
     if under_torchrun():
@@ -182,7 +183,7 @@ def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
     say(Table(columns, rows).text(width=terminal_width()))
     failed = [row for row in rows if "error" in row]
     for row in failed:
-        print(f"error: {row['source']}: {row['error']}", file=sys.stderr)
+        complain(f"error: {row['source']}: {row['error']}")
     return FAILED if failed else OK
 
 
@@ -371,7 +372,7 @@ def _start(task: str, run: RunDir, config: "RunConfig | EvalConfig") -> None:
     if record.get("status") == "interrupted":
         say(f"stopped; continue with: train.py resume={run.path}" if task == "train" else "stopped")
     if record.get("error"):
-        print(f"error: {record['error']}", file=sys.stderr)
+        complain(f"error: {record['error']}")
         if status == MISUSED and not resumed and not record.get("began"):
             run.discard()
         elif status == FAILED and run.checkpoint("last").exists():

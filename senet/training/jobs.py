@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from senet.errors import UserError, in_a_line
 from senet.rundir import RunDir
+from senet.terminal import complain
 from senet.training import launch
 from senet.training.config import EvalConfig, RunConfig
 from senet.training.console import FAILED, MISUSED, OK, log_to_file, rank, say, setup_console, under_torchrun
@@ -180,7 +181,7 @@ def _record(run: RunDir, *, any_rank: bool = False, **values: Any) -> None:
     try:
         run.update(**values)
     except (OSError, UserError) as error:
-        print(f"error: {values.get('error') or error}", file=sys.stderr)
+        complain(f"error: {values.get('error') or error}")
 
 
 def main() -> int:

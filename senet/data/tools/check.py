@@ -24,7 +24,8 @@ from senet.data.tools.inspection import Finding, inspect
 from senet.errors import UserError
 from senet.files import write_json, write_text
 from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
-from senet.table import Column, Table, fitted
+from senet.table import Column, Table
+from senet.terminal import fitted
 
 ERRORS = {
     "unreadable": "cannot be decoded",

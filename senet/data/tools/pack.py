@@ -21,7 +21,7 @@ from senet.data.sets import stored_images
 from senet.data.tools import add_source, work
 from senet.errors import UserError
 from senet.files import atomically, write_json
-from senet.table import fitted
+from senet.terminal import fitted
 
 SHARD_IMAGES = 2048
 
