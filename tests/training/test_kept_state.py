@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -202,6 +203,26 @@ def at_step(monkeypatch, step: int, happens) -> None:
             happens(self.run)
 
     monkeypatch.setattr(Checkpoints, "on_train_batch_end", train_batch_end)
+
+
+def test_a_stop_at_the_last_step_of_an_epoch_waits_for_its_validation(train, monkeypatch):
+    """Cut short, it would be left out by the resumed run, and with it a row, a loss for the plateau and the best."""
+    several = (*TINY, "data.eval_batch_size=4")
+    whole = train(*several)
+    look = FiniteLossGuard.on_train_batch_end
+
+    def stop(self, trainer, *arguments):
+        look(self, trainer, *arguments)
+        if trainer.global_step == 3:
+            signal.raise_signal(signal.SIGUSR1)
+
+    monkeypatch.setattr(FiniteLossGuard, "on_train_batch_end", stop)  # the first of the callbacks
+    cut = train(*several, expect=128 + signal.SIGUSR1)
+    monkeypatch.undo()
+    assert [row["step"] for row in rows(cut / "metrics.csv")] == ["2"]
+    assert (step(cut), step(cut, "best")) == (3, 3)
+    train(resume=cut)
+    assert_same_run(whole, cut)
 
 
 def test_a_disk_that_is_full_when_a_checkpoint_is_written(train, monkeypatch):

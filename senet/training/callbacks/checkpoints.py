@@ -98,7 +98,7 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save the state at the step boundary where a signal stopped the run; no other failure is saved."""
-        if isinstance(exception, SIGTERMException) and trainer.global_step > 0:
+        if isinstance(exception, SIGTERMException) and trainer.global_step not in (0, self._saved_step):
             assert isinstance(pl_module, ClassificationModule)
             pl_module.keep_rank_statistics()  # the undisturbed run does not average them here
             self._save(trainer, pl_module, "last")

@@ -19,6 +19,7 @@ class OrderlyStop(Callback):
 
     def __init__(self, request: StopRequest) -> None:
         self.request = request
+        self._waits = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """From here on there is a step to finish."""
@@ -36,14 +37,23 @@ class OrderlyStop(Callback):
         if not accumulating and self.request.agreed():
             end_after_this_step(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the validation that follows the last step: a resumed run would leave out one that was cut short."""
+        self._waits = trainer.received_sigterm
+        end_after_this_step(trainer, False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the stop, now that the validation is saved."""
+        end_after_this_step(trainer, self._waits)
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What follows has no step to finish."""
         self.request.orderly = False
 
 
-def end_after_this_step(trainer: Trainer) -> None:
+def end_after_this_step(trainer: Trainer, yes: bool = True) -> None:
     """Let the training loop end as after a SIGTERM: what runs between two steps then raises SIGTERMException.
 
     Private in Lightning: its public ``should_stop`` would finish the epoch's validation first.
     """
-    trainer._signal_connector.received_sigterm = True
+    trainer._signal_connector.received_sigterm = yes
