@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from senet.analysis.paper import PaperFigure, paper_figures
 from senet.analysis.report import report
 from senet.analysis.rows import ReportRow, build_rows
 from senet.analysis.runs import Run, Study, collect
@@ -31,13 +30,11 @@ class Page(NamedTuple):
         title: its heading.
         studies: folders of this one.
         baseline: the point that all others are compared with, by its label; their plain twins if it is None.
-        paper: the table of the paper that stands beside ours, e.g. "T10".
     """
 
     title: str
     studies: list[str]
     baseline: str | None = None
-    paper: str = ""
 
 
 PAGES = {
@@ -45,21 +42,23 @@ PAGES = {
         "Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"], "model=resnet18"
     ),
 }
-PAPER_COLUMNS = [
-    Column[PaperFigure]("network", lambda row: row.label, words=True),
-    Column[PaperFigure]("top-1 error, %", lambda row: row.printed["top1_err"]),
-    Column[PaperFigure]("top-5 error, %", lambda row: row.printed["top5_err"]),
-    Column[PaperFigure]("parameters, M", lambda row: row.printed["params_m"]),
-]
+
+
+class Counted(NamedTuple):
+    """A run, and the point that it counts for."""
+
+    point: str
+    run: Run
+
 
 COLUMNS = [
-    Column[Run]("run", lambda run: str(run.config["model"]["name"]), words=True),
-    Column[Run]("seed", lambda run: str(run.seed)),
-    Column[Run]("epochs", lambda run: f"{run.summary['epochs']:g}"),
-    Column[Run]("top-1 error, %", lambda run: f"{run.error('last'):.2f}"),
-    Column[Run]("minutes", lambda run: f"{run.summary['seconds'] / 60:.1f}"),
-    Column[Run]("images/s", lambda run: f"{run.summary['images_per_second']:.0f}"),
-    Column[Run]("configuration", lambda run: run.record["config_hash"], words=True),
+    Column[Counted]("point", lambda row: row.point, words=True),
+    Column[Counted]("seed", lambda row: str(row.run.seed)),
+    Column[Counted]("epochs", lambda row: f"{row.run.summary['epochs']:g}"),
+    Column[Counted]("top-1 error, %", lambda row: f"{row.run.error('last'):.2f}"),
+    Column[Counted]("minutes", lambda row: f"{row.run.summary['seconds'] / 60:.1f}"),
+    Column[Counted]("images/s", lambda row: f"{row.run.summary['images_per_second']:.0f}"),
+    Column[Counted]("configuration", lambda row: row.run.record["config_hash"], words=True),
 ]
 
 
@@ -79,7 +78,7 @@ def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
     """Yield the paragraphs of a page; put its pictures beside it."""
     folders = [HERE / study for study in page.studies]
     study = collect(folders, page.baseline)
-    runs = [run for point in study.points for run in point.runs.values()]
+    runs = [Counted(point.label, run) for point in study.points for run in point.runs.values()]
     with tempfile.TemporaryDirectory() as temporary:
         files = report(folders, Path(temporary), baseline=page.baseline).files
         made = next(file for file in files if file.suffix == ".md").read_text()
@@ -93,11 +92,6 @@ def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
     yield "## What came out"
     yield from (f"- {sentence}" for sentence in verdicts(study))
     yield made.partition("\n")[2].strip()
-    if page.paper:
-        yield f"## The paper's Table {page.paper.removeprefix('T')}"
-        rows = [row for row in paper_figures() if (row.version, row.table) == ("v4", page.paper)]
-        yield "ImageNet, a thousand classes, one run each."
-        yield Table(PAPER_COLUMNS, rows).markdown()
     yield "## How it was made"
     yield from provenance(folders, runs)
 
@@ -131,7 +125,7 @@ def _images(row: ReportRow) -> str:
     return f" For these very networks, over images: p {p}, 95 % bootstrap interval {low:+.2f} to {high:+.2f}."
 
 
-def provenance(folders: list[Path], runs: list[Run]) -> Iterator[str]:
+def provenance(folders: list[Path], rows: list[Counted]) -> Iterator[str]:
     """Yield commands, machine, versions and a table of all runs."""
     commands = [f"train.py -m {shlex.join(Ledger.open(folder).head['command'])}" for folder in folders]
     yield (
@@ -139,12 +133,13 @@ def provenance(folders: list[Path], runs: list[Run]) -> Iterator[str]:
         + "\n".join(commands)
         + "\n```"
     )
+    runs = [row.run for row in rows]
     machines = sorted({_machine(run) for run in runs})
     hours = sum(run.summary["seconds"] for run in runs) / 3600
     rate = median(run.summary["images_per_second"] for run in runs)
     took = f"{len(runs)} runs, {hours:.1f} hours in all, median {rate:.0f} training images a second"
     yield f"{took}. {' '.join(machines)}"
-    yield Table(COLUMNS, runs).markdown()
+    yield Table(COLUMNS, rows).markdown()
 
 
 def _machine(run: Run) -> str:

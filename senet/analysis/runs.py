@@ -6,15 +6,23 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from senet.analysis.labels import as_plain, label_points, order_key, settings
+import yaml
+
+from senet.analysis.labels import BOOKKEEPING, as_plain, label_points, order_key, settings
 from senet.errors import UserError, did_you_mean
+from senet.files import configs_directory
 from senet.ledger import Job, Ledger
 from senet.models import plain_twin
+from senet.models.families import STARTING, model_options
+from senet.nn import SEConfig
 from senet.rundir import PREFIX, Predictions, RunDir, Which
 
+NOT_OF_RUNS = ("defaults", "hydra", "resume", "data")
+"""Sections of ``train.yaml`` that a run's own configuration does not have, or has by the kind of data."""
 At = Which
 """The epoch whose figures count: the last one, or the best one by top-1."""
 
@@ -186,12 +194,33 @@ def _walk(path: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
+def with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a run's configuration the settings that came after its version, which leave all as it was."""
+    network = {"model": STARTING | model_options(str(config["model"]["name"]))}
+    if config.get("se"):
+        network["se"] = SEConfig().to_dict()
+    return _added(config, _shipped() | network)
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    """Return what a run has if nothing is said, but for what is chosen by name."""
+    values = yaml.safe_load((configs_directory() / "train.yaml").read_text())
+    return {key: value for key, value in values.items() if key not in (*BOOKKEEPING, *NOT_OF_RUNS)}
+
+
+def _added(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    both = {key: _added(given[key], value) for key, value in defaults.items()
+            if isinstance(value, Mapping) and isinstance(given.get(key), Mapping)}  # fmt: skip
+    return {**defaults, **given, **both}
+
+
 def read_run(path: Path, at: At = "last") -> Run:
     """Read one run directory; a broken or unfinished one gets a ``problem``."""
     run = Run(RunDir(path))
     try:
         run.record = dict(run.directory.record())
-        run.config = run.directory.config()
+        run.config = with_new_settings(run.directory.config())
         run.problem = _unfinished(run)
         if run.problem is None:
             run.summary = run.directory.summary()

@@ -9,11 +9,11 @@ import pytest
 from run_fakes import config, write_run
 
 from senet import UserError
-from senet.analysis.labels import label_points
+from senet.analysis.labels import label_points, settings
 from senet.analysis.paper_rows import paper_keys
 from senet.analysis.plots import draw
 from senet.analysis.rows import build_rows
-from senet.analysis.runs import collect, find_runs
+from senet.analysis.runs import collect, find_runs, with_new_settings
 from senet.ledger import Job, Ledger, PlannedPoint
 
 RIGHT = np.arange(20) > 0
@@ -49,6 +49,17 @@ def test_a_long_label_is_cut_and_the_rest_is_listed():
     assert others == ["augment.root"]
     many = [config() | {"augment": {"a_setting_of_some_length": "x" * 50, "another": i}} for i in range(3)]
     assert label_points(many).labels == ["another=0", "another=1", "another=2"]
+
+
+def test_a_run_of_an_older_version_lacks_settings_that_changed_nothing(compose) -> None:
+    new = compose("model=se_resnet18", "mixing.mixup=0.2")
+    old = json.loads(json.dumps(new))
+    for section, key in (("se", "block"), ("augment", "policy"), ("loss", "teacher"), ("model", "drop_path")):
+        del old[section][key]
+    del old["batch_norm"], old["fit_memory"]
+    assert settings(with_new_settings(old)) == settings(new)
+    old["mixing"]["mixup"] = 0.0
+    assert settings(with_new_settings(old)) != settings(new)
 
 
 def test_points_baselines_and_order(tmp_path: Path):
