@@ -5,8 +5,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from html import escape
 from importlib.resources import files
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,16 +60,8 @@ def image(data: bytes, words: str) -> str:
     return f'<img alt="{escape(words)}" src="data:image/{kind};base64,{b64encode(data).decode()}">'
 
 
-def thumbnail(source: "Path | BinaryIO | Image.Image", side: int) -> bytes:
-    """Return a picture of at most ``side`` pixels as PNG, if it is tiny, or JPEG.
-
-    Raises:
-        Exception: whatever Pillow raises of a file that it cannot read.
-    """
-    from PIL import Image
-
-    picture = source if isinstance(source, Image.Image) else Image.open(source)
-    picture.draft("RGB", (side, side))
+def thumbnail(picture: "Image.Image", side: int) -> bytes:
+    """Return a picture of at most ``side`` pixels as PNG, if it is tiny, or JPEG."""
     picture = picture.convert("RGB")
     picture.thumbnail((side, side))
     out = io.BytesIO()

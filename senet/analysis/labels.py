@@ -84,6 +84,11 @@ def label_points(configs: Sequence[Mapping[str, Any]]) -> Labels:
     return Labels(unlike, [key for key in [*se_keys, *others] if key in left])
 
 
+def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the settings in which configurations differ, as dotted keys."""
+    return _varying([flatten(settings(config)) for config in configs if config], lambda key: True)
+
+
 def _varying(flat: Sequence[Mapping[str, Any]], wanted: Any) -> list[str]:
     keys = dict.fromkeys(key for f in flat for key in f if wanted(key))
     return [key for key in keys if len({repr(f.get(key, "-")) for f in flat}) > 1]

@@ -1,6 +1,5 @@
 """The page of one run or evaluation, made anew from its files: figures, classes, confusions, calibration, mistakes."""
 
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -282,6 +281,7 @@ def keep_mistakes(run: RunDir, table: Predictions, data: "FileDataset | MemoryDa
     from torchvision.transforms.functional import to_pil_image
 
     from senet.data.datasets import BadImage, MemoryDataset
+    from senet.data.files.decoders import decode_reference
 
     shutil.rmtree(run.mistakes, ignore_errors=True)
     run.mistakes.mkdir()
@@ -289,6 +289,7 @@ def keep_mistakes(run: RunDir, table: Predictions, data: "FileDataset | MemoryDa
         index = int(table.ids[row])
         seen = data.images[index] if isinstance(data, MemoryDataset) else data.image(0, index)
         if not isinstance(seen, BadImage):
-            picture = thumbnail(io.BytesIO(seen) if isinstance(seen, bytes) else to_pil_image(seen), SIDE)
+            pixels = decode_reference(seen, "RGB") if isinstance(seen, bytes) else seen
+            picture = thumbnail(to_pil_image(pixels), SIDE)
             kind = "png" if picture.startswith(b"\x89PNG") else "jpg"
             (run.mistakes / f"{index}.{kind}").write_bytes(picture)

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
-from senet.analysis.labels import BOOKKEEPING, as_plain, label_points, order_key, settings
+from senet.analysis.labels import BOOKKEEPING, as_plain, label_points, order_key, settings, varying
 from senet.errors import UserError, did_you_mean
 from senet.files import configs_directory
 from senet.ledger import Job, Ledger
@@ -331,7 +331,9 @@ def _planned(ledger: Ledger, runs: Sequence[Run]) -> Study:
         for run in runs
         if run.path.name not in known
     ]
-    return Study(str(ledger.head.get("name", "study")), points, gaps)
+    # A trial's label does not say what was drawn for it.
+    others = varying([point.config for point in points]) if ledger.head.get("search") else []
+    return Study(str(ledger.head.get("name", "study")), points, gaps, others)
 
 
 def _reason(run: Run, job: Job) -> str | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from senet.data.config import SplitName
 from senet.data.files import Records, names_id
+from senet.data.files.decoders import decode_reference
 from senet.data.files.folder import ImageTree, class_folders, list_images, report_folder, walk_class
 from senet.data.files.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
 from senet.data.sets import CsvConfig, stored_images
@@ -191,15 +192,17 @@ def _pictures(
     """Return thumbnails of the first files of every problem, as far as they can be read, by path."""
     wanted = {path for paths in problems.values() for path in paths[:PICTURES]}
     places = ((records, index) for records in opened for index in range(len(records)))
+    from torchvision.transforms.functional import to_pil_image
+
     found = {}
     for (records, index), finding in zip(places, findings, strict=True):
         if finding.path in wanted and "too-large" not in finding.problems:
-            with (
-                suppress(Exception),
-                warnings.catch_warnings(),
-            ):  # many are wanted because they cannot be read
+            # Many are wanted because they cannot be read.
+            with suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found[finding.path] = thumbnail(io.BytesIO(records.read(index)), THUMBNAIL)
+                found[finding.path] = thumbnail(
+                    to_pil_image(decode_reference(records.read(index), "RGB")), THUMBNAIL
+                )
     return found
 
 
