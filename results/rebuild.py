@@ -41,6 +41,9 @@ PAGES = {
     "imagenette": Page(
         "Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"], "model=resnet18"
     ),
+    "imagenette_r": Page(
+        "What does r do? SE-ResNet-18 on ten classes of ImageNet", ["imagenette_se", "imagenette_r"], "plain"
+    ),
 }
 
 
