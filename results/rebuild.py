@@ -5,10 +5,12 @@ of them, and of words without numbers that stand in ``results/PAGE.md``.
 """
 
 import argparse
+import csv
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -75,6 +77,7 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, page in PAGES.items():
         (out / f"{name}.md").write_text("\n\n".join(write_page(name, page, out)) + "\n")
+    (out / "imagenette_gates.md").write_text("\n\n".join(write_gates(out)) + "\n")
 
 
 def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
@@ -97,6 +100,46 @@ def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
     yield made.partition("\n")[2].strip()
     yield "## How it was made"
     yield from provenance(folders, runs)
+
+
+def write_gates(out: Path) -> Iterator[str]:
+    """Yield the paragraphs on gates; put their pictures beside them."""
+    folder = HERE / "imagenette_gates"
+    yield "# What do the gates do? SE-ResNet-18 on ten classes of ImageNet"
+    yield (HERE / "imagenette_gates.md").read_text().strip()
+    for number, words in ((6, "Mean gate of four classes"), (7, "Mean gate and its spread within a class")):
+        name = f"imagenette_gates_figure{number}.png"
+        shutil.copyfile(folder / f"figure{number}.png", out / name)
+        yield f"![{words}, by channel and block]({name})"
+    ratios = sorted(folder.glob("r*.csv"), key=lambda file: int(file.stem[1:]))
+    tables = [list(csv.DictReader(file.open())) for file in ratios]
+    columns = [Column[tuple[dict[str, str], ...]]("block", lambda rows: rows[0]["block"], words=True)]
+    for title, key in (
+        ("class sd", "class_sd"),
+        ("image sd", "image_sd"),
+        ("mean", "mean"),
+        ("entropy", "entropy"),
+    ):
+        columns += [
+            Column(f"{title}, r={file.stem[1:]}", partial(_number, index, key))
+            for index, file in enumerate(ratios)
+        ]
+    yield Table(columns, list(zip(*tables, strict=True))).markdown()
+    yield (
+        "class sd: standard deviation of the classes' mean gates, mean over channels; image sd: over all images; "
+        "mean: of the gate; entropy: of a channel's gate over images, in bits of 64 bins."
+    )
+    idle = sum(int(row["dead_hidden"]) for rows in tables for row in rows)
+    hidden = sum(int(row["hidden"]) for rows in tables for row in rows)
+    yield f"{idle} of all {hidden:,} hidden units never fired on the 3,925 validation images."
+    yield "## How it was made"
+    classes = "n01440764_tench,n02102040_english_springer,n03000684_chain_saw,n03425413_gas_pump"
+    yield "<!-- not run: hours of training before it; the weights are not kept -->"
+    yield f"```bash\nsenet gates RUN RUN RUN RUN --classes {classes}\n```"
+
+
+def _number(index: int, key: str, rows: tuple[dict[str, str], ...]) -> str:
+    return f"{float(rows[index][key]):.3f}"
 
 
 def verdicts(study: Study) -> Iterator[str]:
