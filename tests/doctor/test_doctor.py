@@ -123,3 +123,10 @@ def test_nothing_is_left_running(tmp_path: Path, image_tree: Path):
         everyone = job.everyone()
     assert len(everyone) >= 2, job.said()
     assert not everyone & processes().keys()
+
+
+def test_the_page_has_a_row_for_every_fault_and_all_ended_well():
+    page = (Path(__file__).parents[2] / "docs/explanation/faults.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")][2:]
+    assert [row[0] for row in rows] == [fault.name for fault in FAULTS]
+    assert {row[-1] for row in rows} == {"identical"}

@@ -205,22 +205,23 @@ def at_step(monkeypatch, step: int, happens) -> None:
     monkeypatch.setattr(Checkpoints, "on_train_batch_end", train_batch_end)
 
 
-def test_a_stop_at_the_last_step_of_an_epoch_waits_for_its_validation(train, monkeypatch):
+@pytest.mark.parametrize(("at", "options"), [(3, ()), (2, ("+trainer.val_check_interval=2",))])
+def test_a_stop_waits_for_the_validation_of_its_step(train, monkeypatch, at, options):
     """Cut short, it would be left out by the resumed run, and with it a row, a loss for the plateau and the best."""
-    several = (*TINY, "data.eval_batch_size=4")
+    several = (*TINY, "data.eval_batch_size=4", *options)
     whole = train(*several)
     look = FiniteLossGuard.on_train_batch_end
 
     def stop(self, trainer, *arguments):
         look(self, trainer, *arguments)
-        if trainer.global_step == 3:
+        if trainer.global_step == at:
             signal.raise_signal(signal.SIGUSR1)
 
     monkeypatch.setattr(FiniteLossGuard, "on_train_batch_end", stop)  # the first of the callbacks
     cut = train(*several, expect=128 + signal.SIGUSR1)
     monkeypatch.undo()
-    assert [row["step"] for row in rows(cut / "metrics.csv")] == ["2"]
-    assert (step(cut), step(cut, "best")) == (3, 3)
+    assert [row["step"] for row in rows(cut / "metrics.csv")] == [str(at - 1)]
+    assert (step(cut), step(cut, "best")) == (at, at)
     train(resume=cut)
     assert_same_run(whole, cut)
 
