@@ -95,10 +95,14 @@ class ClassificationModule(EvaluationModule):
     # Training ---------------------------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        """Move what Lightning does not know of to the device: restored sums, the teacher."""
+        """Take what Lightning does not know of: the teacher, restored sums, the BN statistics of this rank."""
         for teacher in self._teachers:
             teacher.to(self.device)
         self._train_sums = self._train_sums.to(self.device)
+        state = self.state_dict()
+        for key, mine in self._rank_statistics.items():  # not before: DDP begins with those of rank 0 everywhere
+            state[key].copy_(mine)
+        self._rank_statistics = {}
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums."""
@@ -262,4 +266,4 @@ class ClassificationModule(EvaluationModule):
         self._train_sums = sums.sum(0) * (self.global_rank == 0)
         if len(sums) == self.trainer.world_size:
             self._train_sums = sums[self.global_rank]
-            checkpoint["state_dict"] |= stored["rank_statistics"][self.global_rank]
+            self._rank_statistics = stored["rank_statistics"][self.global_rank]
