@@ -100,10 +100,8 @@ class ClassificationModule(EvaluationModule):
             teacher.to(self.device)
         self._train_sums = self._train_sums.to(self.device)
         state = self.state_dict()
-        for (
-            key,
-            mine,
-        ) in self._rank_statistics.items():  # not before: DDP begins with those of rank 0 everywhere
+        # Not before: DDP begins with those of rank 0 everywhere.
+        for key, mine in self._rank_statistics.items():
             state[key].copy_(mine)
         self._rank_statistics = {}
 
