@@ -15,7 +15,7 @@ import torch
 from senet import cli
 from senet.errors import UserError
 from senet.processes import children, environment, family, processes
-from senet.training.launch import describe_exit
+from senet.training.launch import STOP_SIGNALS, describe_exit
 
 LIMIT = 1200.0
 """Seconds that anything may take, the longest wait for a silent rank and a busy machine included."""
@@ -94,7 +94,8 @@ class TrainJob:
 
 def _train(words: Sequence[str], output: Path) -> None:
     os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOP_SIGNALS:  # nohup, or a shell that does not wait, would have some ignored
+        signal.signal(number, signal.SIG_DFL)
     os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other make small runs slow
     torch.set_num_threads(1)
     with output.open("wb") as file:
