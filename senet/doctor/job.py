@@ -96,6 +96,7 @@ def _train(words: Sequence[str], output: Path) -> None:
     os.setsid()
     for number in STOP_SIGNALS:  # nohup, or a shell that does not wait, would have some ignored
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other make small runs slow
     torch.set_num_threads(1)
     with output.open("wb") as file:
