@@ -134,8 +134,8 @@ def write_gates(out: Path) -> Iterator[str]:
     yield f"{idle} of all {hidden:,} hidden units never fired on the 3,925 validation images."
     yield "## How it was made"
     classes = "n01440764_tench,n02102040_english_springer,n03000684_chain_saw,n03425413_gas_pump"
-    yield "<!-- not run: hours of training before it; the weights are not kept -->"
-    yield f"```bash\nsenet gates RUN RUN RUN RUN --classes {classes}\n```"
+    why = "<!-- not run: hours of training before it; the weights are not kept -->"
+    yield f"{why}\n```bash\nsenet gates RUN RUN RUN RUN --classes {classes}\n```"
 
 
 def _number(index: int, key: str, rows: tuple[dict[str, str], ...]) -> str:

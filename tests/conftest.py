@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -23,6 +24,16 @@ SHARED = ROOT.parent / "shared"
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # tests are tiny; threads that wait for each other make them slower
+
+
+@pytest.fixture(autouse=True)
+def _our_lines_as_before() -> Iterator[None]:
+    """What a command made of the console is not left to the tests after it."""
+    log = logging.getLogger("senet")
+    propagate, level, handlers = log.propagate, log.level, log.handlers[:]
+    yield
+    log.propagate, log.handlers[:] = propagate, handlers
+    log.setLevel(level)
 
 
 @pytest.fixture

