@@ -99,6 +99,7 @@ def test_models_by_stage(capsys):
     assert "272,095" in out
 
 
+@pytest.mark.slow
 def test_bench_lists_every_question_and_runs_it_with_its_own_options(capsys):
     assert main(["bench"]) == 0
     listed = capsys.readouterr().out

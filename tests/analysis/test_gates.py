@@ -236,6 +236,7 @@ def test_classes_to_show():
         choose_classes("n0144076", imagenet)
 
 
+@pytest.mark.slow
 def test_command(tmp_path: Path, capsys):
     network = lively(num_classes=10, in_channels=1)
     preprocessing = Preprocessing(size=8, resize=None, mean=(0.3,), std=(0.4,), colour="L")
@@ -281,6 +282,7 @@ def test_command(tmp_path: Path, capsys):
         run(parser.parse_args([str(tmp_path), "--root", "elsewhere"]))
 
 
+@pytest.mark.slow
 def test_gates_of_packed_images_are_those_of_the_folder(train, image_tree: Path, tmp_path: Path):
     """A pack keeps the files' bytes; both say the same of every channel."""
     pack({split: scan(image_tree / split) for split in ("train", "val")}, tmp_path / "pack", PackOptions(), 1)

@@ -23,6 +23,7 @@ def test_every_network_and_every_published_cost_has_a_row(monkeypatch):
         assert printed <= shown
 
 
+@pytest.mark.slow
 def test_print_is_met_or_the_difference_explained():
     published = {figure.model for figure in paper_figures() if figure.gmacs or figure.params_m}
     rows = {row.name: row for row in zoo.zoo_rows(name for name in model_names() if name in published)}

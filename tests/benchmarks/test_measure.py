@@ -36,6 +36,7 @@ def test_a_ratio_is_taken_round_by_round(measure: ModuleType):
     assert (row["low"], row["seconds"], row["high"], row["n"]) == (2.0, 3.0, 4.0, 5)
 
 
+@pytest.mark.slow
 def test_the_tail_is_timed_recorded_and_drawn(tmp_path: Path, command: Callable):
     options = [
         "--device",
@@ -65,6 +66,7 @@ def test_the_tail_is_timed_recorded_and_drawn(tmp_path: Path, command: Callable)
     assert (tmp_path / "tail.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_our_loop_is_timed_against_a_bare_one(tmp_path: Path, command: Callable):
     options = ["--model", "se_resnet20", "--device", "cpu", "--size", "32", "--batch", "2", "--rounds", "3"]
     run = command("benchmarks/loop.py", *options, "--dtype", "float32", "--out", str(tmp_path))
@@ -73,6 +75,7 @@ def test_our_loop_is_timed_against_a_bare_one(tmp_path: Path, command: Callable)
     assert [row["name"] for row in rows] == ["Lightning loop", "bare loop"]
 
 
+@pytest.mark.slow
 def test_a_step_of_a_named_network_is_timed_at_the_batch_that_fits(tmp_path: Path, monkeypatch):
     """Out of memory at 8 and 4 images: both networks, the plain twin too, are timed at 2."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -164,6 +164,7 @@ def test_nvjpeg_is_near_pillow(photo: Image.Image) -> None:
         assert difference.max() < 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fast", FAST)
 def test_decoders_agree_on_real_photographs(shared: Path, fast: Decoder) -> None:
     boxes = np.random.default_rng(0)

@@ -36,6 +36,7 @@ def test_the_share_of_every_class_is_held_out():
         hold_out(FolderConfig(val_fraction=0.2, sampling=SamplingConfig(folds=2)), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flat", [True, False])
 def test_a_folder_without_val(train, evaluate, image_tree: Path, tmp_path: Path, flat):
     root = tmp_path / "photographs"
@@ -109,6 +110,7 @@ def test_labels_in_a_file(image_tree: Path, tmp_path: Path):
         read_labels(file, image_tree, "train", None, True)
 
 
+@pytest.mark.slow
 def test_a_file_of_labels_is_checked_packed_and_resumed(train, evaluate, image_tree, tmp_path, capsys):
     root, rows = tmp_path / "images", ["path;label;split"]
     shutil.copytree(image_tree, root)

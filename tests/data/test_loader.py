@@ -110,6 +110,7 @@ def test_batches_that_are_kept_stay_as_they_were(tree: ImageTree, workers: int) 
             assert one.images.equal(other.images)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     os.getuid() != 0 or shutil.which("unshare") is None, reason="needs root to mount a small /dev/shm"
 )
@@ -124,6 +125,7 @@ def test_too_little_shared_memory_is_said_at_once() -> None:
     assert "UserError: data.workers=2 need 95 MiB of shared memory" in result.stderr, result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 @pytest.mark.parametrize("stop", [1, 3])
 def test_resume_gives_exactly_the_rest_and_the_next_epoch(tree: ImageTree, workers: int, stop: int) -> None:
@@ -249,6 +251,7 @@ def test_timings_add_up(tree: ImageTree) -> None:
     assert timings.hint(workers=1, cores=4) is None
 
 
+@pytest.mark.slow
 def test_a_batch_of_a_worker_that_was_stopped_is_not_waited_for(tree: ImageTree, monkeypatch) -> None:
     """It lies in the queue; a tensor in it would be asked of the worker, which is no wait that a DataLoader bounds."""
     fetch, fetched = FileDataset.fetch, []

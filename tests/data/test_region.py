@@ -139,6 +139,7 @@ def test_training_and_evaluation_images_are_the_reference_decoders(odd_tree: Ima
                 assert one.equal(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_worker_processes_decode_what_this_one_does(tree: ImageTree, start: str) -> None:
     data = dataset(tree, "fast")
@@ -159,6 +160,7 @@ def test_threads_decode_what_one_thread_does(tree: ImageTree) -> None:
             assert one.equal(other)
 
 
+@pytest.mark.slow
 def test_the_start_says_nothing() -> None:
     code = "from senet.data.files.decoders import region_available; print(region_available())"
     paths = os.pathsep.join(filter(None, sys.path))

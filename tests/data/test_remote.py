@@ -151,6 +151,7 @@ def test_a_download_is_bounded_in_bytes_and_time(
     assert len(records.read(0)) > 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_another_shard_than_the_indexs_is_refused(packed: Path, tmp_path: Path, workers: int) -> None:
     shard = shard_file(packed / "train", 2)
@@ -168,6 +169,7 @@ def test_another_shard_than_the_indexs_is_refused(packed: Path, tmp_path: Path, 
         assert "00002.bin" not in {path.name for path in (tmp_path / "kept").glob("*/train/*.bin")}
 
 
+@pytest.mark.slow
 def test_mistakes_are_named(served: Served, packed: Path, tmp_path: Path) -> None:
     port = served.server.server_address[1]
     for root, message in (

@@ -38,6 +38,7 @@ def test_two_ranks_stopped_between_saves_end_as_two_that_were_not(tmp_path: Path
             break
 
 
+@pytest.mark.slow
 def test_every_part_that_differs_is_noticed(train):
     """Parts of one run, changed by a bit or a letter one after the other."""
     tiny = (

@@ -22,6 +22,7 @@ def flat(values: object, prefix: str) -> set[str]:
     return {key for name, inner in values.items() for key in flat(inner, f"{prefix}{name}.")}
 
 
+@pytest.mark.slow
 def test_every_key_of_the_configuration_files_is_there(shown: list[Section]):
     """What the files can set is known from the files, without the schema."""
     there = {key.name for section in shown for key in section.keys}

@@ -22,6 +22,7 @@ def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_page_and_no_other(rebuilt: Path):
     assert sorted(file.name for file in rebuilt.iterdir()) == sorted(file.name for file in PAGES.iterdir())
 

@@ -121,6 +121,7 @@ EXPORTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("to", "fold"), [("onnx", False), ("onnx", True), ("torch", True), ("timm", False)])
 def test_an_export_is_the_same_network(folder, tmp_path, capsys, to, fold):
     file, out = checkpoint(tmp_path / "last.ckpt", se=SEConfig(reduction=4)), tmp_path / "out"
@@ -208,6 +209,7 @@ def test_a_hub_that_does_not_answer_is_one_line(tmp_path, monkeypatch):
         hub.push(tmp_path, "me/net")
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_by_its_own_images(train, capsys):
     run = train("debug=one_batch", "trainer.max_epochs=1")
     assert main(["export", str(run), "--to", "torch"]) == 0

@@ -57,6 +57,7 @@ def built(name: str) -> nn.Module:
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TRUNKS)
 def test_each_trunk_trains_a_step_and_loads_back(name: str, tmp_path: Path):
     _, places, shape, blocks, channels = TRUNKS[name]
@@ -139,6 +140,7 @@ def test_the_keyword_spotter_hears():
     assert runpy.run_path(str(EXAMPLES / "keyword_spotter.py"))["main"]() > 0.9
 
 
+@pytest.mark.slow
 def test_the_video_resnet_learns():
     losses = runpy.run_path(str(EXAMPLES / "video_resnet.py"))["main"]()
     assert losses[-1] < losses[0]

@@ -23,6 +23,7 @@ def test_the_whole_zoo_is_registered():
     assert set(senet.integrations.timm.__all__) <= set(vars(senet.integrations.timm))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_timms_conventions(trunk):
     with torch.device("meta"):

@@ -15,6 +15,7 @@ from senet.nn import Bottleneck, set_kernels
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["se_resnet20", "resnet20"])
 def test_a_compiled_network_trains_with_the_fused_tail_in_its_graph(name: str):
     """What a GPU would run, compiled on tensors that only claim to be there: all nine tails, no graph break."""
@@ -62,6 +63,7 @@ def units(kernels: str) -> nn.Sequential:
     return made.to(DEVICE, memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_the_sum_of_two_gradients_is_left_to_the_tail(monkeypatch: pytest.MonkeyPatch):
     seen: list[bool] = []
     gradient_sums = triton_passes.gradient_sums

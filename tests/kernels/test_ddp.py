@@ -59,6 +59,7 @@ def run_rank(rank: int, port: int, results: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_two_ranks_have_eagers_gradients_and_no_strides_to_mend(tmp_path: object, free_port: int):
     run_ranks(run_rank, free_port, str(tmp_path))

@@ -104,6 +104,7 @@ def tiny(kernels: str, device: str = "cpu") -> Network:
     return model.to(device)
 
 
+@pytest.mark.slow
 def test_compiled_network_keeps_it_as_one_operator_without_graph_breaks():
     device = DEVICE["triton"]
     images = torch.randn(2, 3, 8, 8, device=device)

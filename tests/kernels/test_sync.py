@@ -65,6 +65,7 @@ def run_rank(rank: int, port: int, results: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_two_ranks_equal_one_process(tmp_path: object, free_port: int):
     run_ranks(run_rank, free_port, str(tmp_path))

@@ -113,6 +113,7 @@ def test_an_excitation_of_ones_own_is_run_and_not_the_one_that_is_fused(
         set_kernels(tail, "triton")
 
 
+@pytest.mark.slow
 def test_an_edited_source_is_noticed(tmp_path: Path):
     """What somebody who tries another non-linearity does: one word in ``senet/nn/se.py``."""
     shutil.copytree(Path(senet.__file__).parent, tmp_path / "senet")
@@ -231,6 +232,7 @@ def test_auto_takes_triton_on_a_gpu_and_says_once_why_not(calls: list[str], capl
     assert "unfused: a hook on BN" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_runs_is_said_in_words():
     network = create_model("se_resnet20")
     large, small = (2, 3, 128, 128), (2, 3, 32, 32)

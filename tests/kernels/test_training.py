@@ -84,6 +84,7 @@ def saved_bytes(network: Network, images: Tensor) -> int:
     return total
 
 
+@pytest.mark.slow
 def test_se_resnet50_keeps_no_more_memory_than_the_plain_eager_network():
     images = torch.randn(1, 3, 224, 224).contiguous(memory_format=torch.channels_last)
 

@@ -8,6 +8,7 @@ from senet import create_model, model_names
 from senet.models import is_se
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
     "name", ["se_resnet18", "senet154_plain", "se_resnet20", "se_preact_resnet110", "se_vgg16_bn"]

@@ -119,6 +119,7 @@ def test_auxiliary_classifier_is_dropped():
     assert convert_to("torchvision", ours, "inception_v3").keys() == lean.keys() < theirs.keys()
 
 
+@pytest.mark.slow
 def test_inception_resnet_v2_is_timms(assert_parity):
     theirs = timm.create_model("inception_resnet_v2", num_classes=10)
     stages = {"3": "repeat", "4": "repeat_1", "5": "block8"}

@@ -54,6 +54,7 @@ def test_local_processes(runs: tuple[Path, Path]):
     assert executors.LocalProcesses().poll(short) == GONE
 
 
+@pytest.mark.slow
 def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
     executor = build_executor(
         LauncherConfig("submitit", None, {"cluster": "local", "timeout_min": 20}), tmp_path

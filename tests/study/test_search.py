@@ -29,6 +29,7 @@ def optuna_study(tmp_path: Path) -> optuna.Study:
     return optuna.load_study(study_name=path.name, storage=storage)
 
 
+@pytest.mark.slow
 def test_every_trial_runs_what_optuna_drew(study, tmp_path: Path):
     assert study(FakeExecutor(quality), *SEARCH, "search.trials=8", "launcher.slots=2x1") == 0
     trials = optuna_study(tmp_path).get_trials()
@@ -108,6 +109,7 @@ def test_a_killed_driver_loses_no_trial(study, tmp_path: Path):
     assert len(rest.started) == 2
 
 
+@pytest.mark.slow
 def test_trials_can_lie_in_a_database(study, tmp_path: Path):
     """A driver that died left a trial open there too; the next one goes on with it."""
     storage = f"search.storage=sqlite:///{tmp_path}/trials.db"

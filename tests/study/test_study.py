@@ -137,6 +137,7 @@ def test_study_settings_without_m(monkeypatch, capsys):
     assert "ablation=reduction is for a study of many runs: add -m" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_every_ablation_is_planned_with_its_twins(name: str, study, tmp_path: Path):
     more = ("model=se_preact_resnet164",) if name == "se_3x3" else ()

@@ -16,6 +16,7 @@ from senet.study import reproduce
 QUICK = lambda config: [60.0 + config["seed"]]  # noqa: E731
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "tier", "points", "lines"),
     [
@@ -58,6 +59,7 @@ def test_the_papers_rows_have_the_recipe_that_the_plan_names():
         assert crops == {paper_recipe(table, row.model).size for row in rows if row.recipe != "cited"}, table
 
 
+@pytest.mark.slow
 def test_reproduce_runs_the_study_and_resumes_it(study, tmp_path: Path, monkeypatch, capsys):
     monkeypatch.setattr(reproduce, "probe", lambda values: reproduce.Probe(100.0, 1000, 15.0))
     call = ["reproduce", "t11", "--probe", f"runs_dir={tmp_path}/runs", "seed=0,1", "trainer.max_epochs=30"]
@@ -94,6 +96,7 @@ def test_mistakes(words: list[str], message: str, study, capsys):
     assert message in errors
 
 
+@pytest.mark.slow
 def test_status_retry_extend(study, tmp_path: Path, capsys):
     from senet.study import commands
 

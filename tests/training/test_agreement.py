@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from senet.training.callbacks.agreement import RanksAgree, checksum
@@ -27,6 +28,7 @@ def test_checksum_sees_every_bit_and_every_place():
     assert checksum([torch.tensor([0.0])]) != checksum([torch.tensor([-0.0])])
 
 
+@pytest.mark.slow
 def test_a_rank_that_drifts_stops_all_at_the_next_check(free_port: int):
     import torch.multiprocessing as mp
 

@@ -55,6 +55,7 @@ def test_every_group_is_covered():
     assert {path.name for path in CONFIGS.iterdir() if path.is_dir()} == covered
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [name for name in choices("data") if name != "imagenet_v2"]
 )  # has no train split
@@ -103,6 +104,7 @@ def test_small_groups(choice: str, train, capfd):
         assert "wandb:" not in "".join(capfd.readouterr())  # nothing but our own lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("recipe"))
 def test_recipes(name: str, train, image_tree: Path):
     precision = ("trainer.precision=bf16-mixed",) if name == "rsb_a2" else ()
@@ -115,12 +117,14 @@ def test_experiments(name: str, train, image_tree: Path):
     train(f"experiment={name}", *sizes, *ONE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", choices("debug"))
 def test_debug(name: str, train):
     train("data=synthetic", "data.preprocessing.size=8", f"debug={name}", "data.batch_size=16")
 
 
-@pytest.mark.parametrize("name", filter(is_se, model_names()))  # one builder makes their plain twins
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*filter(is_se, model_names())])  # one builder makes their plain twins
 def test_every_se_network_trains_a_step(name: str, train):
     with torch.device("meta"):
         smallest = create_model(name).min_size

@@ -23,6 +23,7 @@ def run(train, image_tree: Path) -> Path:
     return train(*FOLDER, f"data.root={image_tree}")
 
 
+@pytest.mark.slow
 def test_identical_figures(run: Path, evaluate):
     summary = json.loads((run / "summary.json").read_text())
     for weights, prefix in (("raw", "val"), ("ema", "val_ema")):
@@ -74,6 +75,7 @@ def test_decoders_give_the_same_top1(train, evaluate, tmp_path: Path, other: str
     assert found["loss"] == pytest.approx(reference["loss"], abs=1e-3 if other == "fast" else 1e-2)
 
 
+@pytest.mark.slow
 def test_preprocessing_is_the_checkpoints(run: Path, image_tree: Path, evaluate):
     other = ("data=imagefolder", f"data.root={image_tree}")  # whose own size is 224
     stored, overridden = evaluate(f"run={run}"), evaluate(f"run={run}", *other)

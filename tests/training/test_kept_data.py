@@ -39,6 +39,7 @@ def replace_image(root: Path) -> None:
     shutil.copy(root / "train" / "cat" / "1.jpg", root / "train" / "dog" / "1.jpg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", ["true", "false"])
 @pytest.mark.parametrize(
     ("change", "said"),
@@ -75,6 +76,7 @@ def test_data_may_move_and_be_checked_in_between(train, tree):
     assert json.loads((run / "summary.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_weights_that_a_run_began_with_are_not_needed_again(train, tmp_path):
     start = train(*TINY, "trainer.max_epochs=1")
     run = train(*TINY, "trainer.max_epochs=1", f"model.weights={start}")
@@ -86,6 +88,7 @@ def test_weights_that_a_run_began_with_are_not_needed_again(train, tmp_path):
 # Classes of weights ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_classifier_of_other_classes_is_named_and_can_be_replaced(train, tree):
     start = train(*FOLDER, f"data.root={tree}")
     for split in ("train", "val"):

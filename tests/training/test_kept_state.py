@@ -61,6 +61,7 @@ def flip(path: Path) -> None:
 # Checkpoints ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(train):
     whole, broken = train(*TINY), train(*TINY)
     assert (step(broken), step(broken, "previous")) == (9, 6)
@@ -74,6 +75,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_it(train):
     assert_same_run(whole, broken)
 
 
+@pytest.mark.slow
 def test_a_validation_before_its_checkpoint_is_written_anew(train, monkeypatch):
     """Killed between the row of a validation and the checkpoint, a run goes on from one in the middle of the epoch."""
     often = (*TINY, "checkpoint.every_n_steps=5")
@@ -148,6 +150,7 @@ def fail_once(monkeypatch, owner: type, method: str, when) -> None:
     monkeypatch.setattr(owner, method, failing)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("owner", "method", "when", "saved_at", "what"),
     [
@@ -226,6 +229,7 @@ def test_a_stop_waits_for_the_validation_of_its_step(train, monkeypatch, at, opt
     assert_same_run(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_when_a_checkpoint_is_written(train, monkeypatch):
     whole, saved = train(*TINY), []
     synchronise = senet_files._to_disk
@@ -272,6 +276,7 @@ def test_a_run_directory_that_is_removed(train, monkeypatch, capsys):
     assert said[0].endswith("was removed while it was trained in")
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_can_no_longer_be_written(train, monkeypatch, capsys):
     whole, read_only = train(*TINY), []
 
@@ -300,6 +305,7 @@ def test_a_run_directory_that_can_no_longer_be_written(train, monkeypatch, capsy
     assert_same_run(whole, run)
 
 
+@pytest.mark.slow
 def test_images_that_vanish(train, monkeypatch, tree):
     files = (*FOLDER, f"data.root={tree}", "data.in_memory=false", "trainer.max_epochs=3",
              "trainer.log_every_n_steps=1")  # fmt: skip

@@ -69,6 +69,7 @@ def test_one_clear_line(overrides: str, words: str, compose, train, tmp_path: Pa
     assert not (tmp_path / "runs").exists() or not os.listdir(tmp_path / "runs")
 
 
+@pytest.mark.slow
 def test_from_the_command_line(command: Callable, tmp_path: Path):
     result = command("train.py", "optimizer.lrr=0.3", f"runs_dir={tmp_path}/runs")
     assert result.returncode == 2

@@ -28,6 +28,7 @@ def only_run(runs: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_two_ranks_of_16_equal_one_process_of_32(command, train, tmp_path: Path):
     """Ten steps with SyncBN: the same losses and weights; 13 validation images count 13."""
     ten = (*TINY, "trainer.max_epochs=1", "trainer.sync_batchnorm=true", "optimizer.lr=0.01")
@@ -69,6 +70,7 @@ def test_two_ranks_of_16_equal_one_process_of_32(command, train, tmp_path: Path)
         torch.testing.assert_close(a[key], b[key], rtol=2e-3, atol=2e-4, msg=lambda m, k=key: f"{k}: {m}")
 
 
+@pytest.mark.slow
 def test_what_recipes_add_is_the_same_on_two_ranks(command, train, tmp_path: Path):
     """A teacher, PreciseBN and the equal average of two epochs."""
     few = (*TINY, "data.train_images=96", "trainer.sync_batchnorm=true", "optimizer.lr=0.01")
@@ -88,6 +90,7 @@ def test_what_recipes_add_is_the_same_on_two_ranks(command, train, tmp_path: Pat
             )
 
 
+@pytest.mark.slow
 def test_under_torchrun_too(tmp_path: Path):
     result = subprocess.run(
         [
@@ -114,6 +117,7 @@ def test_under_torchrun_too(tmp_path: Path):
     assert json.loads((only_run(tmp_path / "runs") / "run.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_two_machines(tmp_path: Path, compose, free_port: int):
     """As an engine starts it: one process of the job on each machine, here both on this one."""
     values = compose(f"runs_dir={tmp_path}/runs", *TINY, "debug=one_batch", "trainer.num_nodes=2")
@@ -139,6 +143,7 @@ def test_two_machines(tmp_path: Path, compose, free_port: int):
     assert json.loads(run.summary_file.read_text())["devices"] == 2
 
 
+@pytest.mark.slow
 def test_ranks_that_differ_refuse_to_train(free_port: int):
     import torch.multiprocessing as mp
 
@@ -190,6 +195,7 @@ def _start(tmp_path: Path, *overrides: str) -> tuple[subprocess.Popen, Path]:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [1, 2])
 def test_interrupt_saves_and_resume_continues(devices: int, tmp_path: Path, command):
     process, run = _start(tmp_path, f"trainer.devices={devices}")
@@ -218,6 +224,7 @@ def test_lightning_listens_where_we_tell_it_to_stop(tmp_path: Path):
     assert trainer.received_sigterm
 
 
+@pytest.mark.slow
 def test_no_orphans_when_the_launcher_is_killed(tmp_path: Path):
     process, _ = _start(tmp_path, "trainer.devices=2")
     group = os.getpgid(process.pid)

@@ -78,6 +78,7 @@ def test_what_cannot_be_is_said_in_one_line(overrides: str, words: str, compose)
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_batch_norm_stands_still_from_its_share_of_the_run_on(train, monkeypatch):
     seen = watched(monkeypatch)
     train(*QUICK, "batch_norm.frozen_from=0.5")  # of 12 steps
@@ -139,6 +140,7 @@ def test_optimisers_of_timm_take_our_groups():
         torch.testing.assert_close(after.detach(), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_equal_average_is_that_of_the_last_epochs(train, monkeypatch):
     seen = watched(monkeypatch)
     run = train(*QUICK, "trainer.max_epochs=3", "ema.epochs=2", "batch_norm.precise_batches=1")
@@ -178,6 +180,7 @@ def test_the_teachers_loss_is_the_papers():
     assert float(loss) == pytest.approx(0.7 * 1.5 + 0.3 * soft, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_a_run_and_keeps_nothing_of_it(train, monkeypatch):
     teacher = train(*QUICK, "trainer.max_epochs=1", "model=resnet20", "name=teacher")
     seen: list[torch.Tensor] = []
@@ -202,6 +205,7 @@ def test_a_student_learns_from_a_run_and_keeps_nothing_of_it(train, monkeypatch)
     train(*QUICK, f"loss.teacher={teacher}", "data.preprocessing.mean=[0.4,0.5,0.5]", expect=2)
 
 
+@pytest.mark.slow
 def test_out_of_memory_goes_on_with_half_the_batch_and_the_same_steps(compose, tmp_path, monkeypatch, caplog):
     """The run that found its batch is bit for bit the one that was asked for it."""
     step = ClassificationModule.training_step

@@ -34,6 +34,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert not different
 
 
+@pytest.mark.slow
 def test_directory_holds_everything(train):
     run = train(*QUICK, "ema.decay=0.9")
     record, summary = RunDir(run).record(), json.loads((run / "summary.json").read_text())
@@ -83,6 +84,7 @@ def test_epoch_lines_fit_a_terminal():
     assert in_lines(parts[:3]) == "  ".join(parts[:3])
 
 
+@pytest.mark.slow
 def test_two_runs_never_share_a_directory(train):
     first, second = train(*QUICK, "debug=one_batch"), train(*QUICK, "debug=one_batch")
     assert first != second
@@ -96,6 +98,7 @@ def test_last_epoch_rate_is_the_schedules(train):
     assert rates == pytest.approx([0.00125, 0.0125, 0.00125, 0.000125])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [("ema.decay=0.9",), ("mixing.mixup=0.2", "trainer.accumulate_grad_batches=2")]
 )
@@ -136,6 +139,7 @@ def test_finished_run_can_be_extended_but_not_changed(train):
         resume_run(run / "nothing", [])
 
 
+@pytest.mark.slow
 def test_running_run_is_not_resumed(train, command):
     run = train(*QUICK, "debug=one_batch")  # this process holds it as long as it lives
     result = command("train.py", f"resume={run}")
@@ -143,6 +147,7 @@ def test_running_run_is_not_resumed(train, command):
     assert result.stderr == f"error: {run} is still running (process {os.getpid()})\n"
 
 
+@pytest.mark.slow
 def test_average_equals_its_definition(train, monkeypatch):
     """Raw weights after every step, averaged here, give the stored average."""
     history = []
@@ -175,6 +180,7 @@ def test_loss_that_is_not_finite_names_the_batch(train):
     assert not list((run / "checkpoints").iterdir())  # nothing from after the failure
 
 
+@pytest.mark.slow
 def test_overfitting_one_batch(train):
     run = train(
         *QUICK, "debug=overfit", "trainer.max_epochs=30", "optimizer.lr_batch=null", "optimizer.lr=0.05"
@@ -182,6 +188,7 @@ def test_overfitting_one_batch(train):
     assert float(rows(run / "metrics.csv")[-1]["train/loss"]) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [("compile=true",), ("trainer.precision=bf16-mixed",), ("channels_last=false",)]
 )
@@ -210,6 +217,7 @@ def test_the_end_is_validated_and_saved(train, options, steps):
     assert summary["last"]["val/count"] == 39
 
 
+@pytest.mark.slow
 def test_a_run_cut_by_steps_goes_on_where_it_was(train):
     whole = train(*QUICK, "schedule=step")
     cut = train(*QUICK, "schedule=step", "trainer.max_steps=9", "schedule.milestones=[0.99]")
@@ -219,6 +227,7 @@ def test_a_run_cut_by_steps_goes_on_where_it_was(train):
     assert rows(cut / "metrics.csv")[-1]["samples"] == rows(whole / "metrics.csv")[-1]["samples"]
 
 
+@pytest.mark.slow
 def test_without_validation_the_end_is_saved(train):
     run = train(*QUICK, "trainer.limit_val_batches=0")
     assert read_checkpoint(run / "checkpoints" / "last.ckpt").step == 12

@@ -74,6 +74,7 @@ def test_every_number_has_a_range():
     assert not without
 
 
+@pytest.mark.slow
 def test_random_numbers():
     hypothesis = pytest.importorskip("hypothesis")
     from hypothesis import strategies as st
@@ -111,6 +112,7 @@ NEEDED |= {"schedule.gamma": ("schedule=step",), "optimizer.eps": ("optimizer=ad
 WORDS = ["foo", "null", "true", "[1]", "[]", "{a: 1}", "1e400", "''", "nan", "'1'", "[a,b]", "-0.0", "é"]
 
 
+@pytest.mark.slow
 def test_random_words():
     """Values of other types: a key of a section, a text for a number, a list for a text."""
     hypothesis = pytest.importorskip("hypothesis")

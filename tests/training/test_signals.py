@@ -17,6 +17,7 @@ SETTINGS = ("model=se_resnet20", "data=imagefolder", "data.in_memory=false", "da
             "optimizer.lr=0.01")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 def test_the_step_is_saved_and_the_status_says_which(
     image_tree: Path, tmp_path: Path, number: signal.Signals

@@ -27,6 +27,7 @@ finally:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "status", "words"),
     [

@@ -314,6 +314,7 @@ def test_raw_or_averaged_weights_of_a_foreign_file(tmp_path):
         load_weights(str(path), network, "ema")
 
 
+@pytest.mark.slow
 def test_torchvisions_and_timms_other_networks(tmp_path):
     path = tmp_path / "weights.pth"
     torch.save(torchvision.models.resnet50(num_classes=3).state_dict(), path)
