@@ -76,6 +76,7 @@ def test_ranks_together_see_what_one_process_sees(world: int) -> None:
             assert ranks[rank][step] == batch[rank::world]
 
 
+@pytest.mark.slow
 def test_workers_change_neither_order_nor_pixels(tree: ImageTree) -> None:
     runs = [list(TrainLoader(files(tree), 4, seed=5, workers=workers)) for workers in (0, 1, 2)]
     for run in runs[1:]:
@@ -299,6 +300,7 @@ def test_a_worker_ends_for_its_parent_alone(tree: ImageTree) -> None:
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["asleep", "stopped"])
 def test_workers_that_hang_are_ended_with_the_cause(image_tree: Path, monkeypatch, how: str):
     """Without a bound the run would wait for ever, and at its end for the workers."""

@@ -47,6 +47,7 @@ def test_every_key_says_what_it_does(shown: list[Section]):
     assert not silent, f"write a line on them under Attributes: in the docstring of their class: {silent}"
 
 
+@pytest.mark.slow
 def test_ranges_defaults_and_needs_are_said():
     lines = page().splitlines()
     for line in (

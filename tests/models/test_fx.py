@@ -25,6 +25,7 @@ def test_a_traced_network_computes_the_same(name, training):
         torch.testing.assert_close(traced(images), network(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in model_names() if is_se(name)])
 def test_every_network_is_traced(name):
     with torch.device("meta"):

@@ -170,6 +170,7 @@ def test_without_ceil_rounding_the_stem_takes_any_image() -> None:
     assert network(images(network, 1)).shape == (2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trunk", ONE_EACH)
 def test_export_traces_the_network(trunk: str) -> None:
     network = shallow(se_twin(trunk)).eval()

@@ -36,6 +36,7 @@ def test_se_resnext_is_timms(assert_parity, name):
     assert_parity("timm", name, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
 def test_senet154_is_timms_legacy(assert_parity):
     theirs = timm.create_model("legacy_senet154", num_classes=10, layers=LAYERS, drop_rate=0.0)
@@ -99,6 +100,7 @@ def test_vgg_is_torchvisions(assert_parity, monkeypatch):
     assert_parity("torchvision", "vgg16_bn", theirs, size=32, maps=stages, dropout=0.0)
 
 
+@pytest.mark.slow
 def test_inception_v3_is_torchvisions(assert_parity):
     theirs = torchvision.models.inception_v3(
         num_classes=10, dropout=0.0, init_weights=False, aux_logits=False
@@ -106,6 +108,7 @@ def test_inception_v3_is_torchvisions(assert_parity):
     assert_parity("torchvision", "inception_v3", theirs, size=107, maps=INCEPTION_STAGES, dropout=0.0)
 
 
+@pytest.mark.slow
 def test_inception_v3_is_timms(assert_parity):
     theirs = timm.create_model("inception_v3", num_classes=10)
     assert_parity("timm", "inception_v3", theirs, size=107, maps=INCEPTION_STAGES, dropout=0.0)

@@ -20,12 +20,14 @@ def test_plain_resnet_is_torchvisions(depth, assert_parity):
     assert_parity("torchvision", f"resnet{depth}", theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_se_resnet_is_timms(depth, assert_parity):
     theirs = timm.create_model(f"seresnet{depth}", num_classes=10)
     assert_parity("timm", f"seresnet{depth}", theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_authors_se_resnet_is_timms_legacy(depth, assert_parity):
     theirs = timm.create_model(f"legacy_seresnet{depth}", num_classes=10, drop_rate=0.0)

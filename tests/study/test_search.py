@@ -59,6 +59,7 @@ def test_more_trials_go_on_and_draw_anew(study, tmp_path: Path):
     assert len({p["optimizer.lr"] for p in params}) == 5
 
 
+@pytest.mark.slow
 def test_pruned_trials_are_stopped(study, tmp_path: Path):
     """Five trials warm up; then every trial whose curve lies below their median is stopped."""
     seen = iter([50.0] * 5 + [10.0, 60.0])
@@ -72,6 +73,7 @@ def test_pruned_trials_are_stopped(study, tmp_path: Path):
     assert "val/top1 10" in job["reason"]
 
 
+@pytest.mark.slow
 def test_nan_failed_and_impossible_trials_are_failed_with_a_reason(study, tmp_path: Path):
     calls = iter(range(99))
 

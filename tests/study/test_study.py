@@ -25,6 +25,7 @@ def flat(config: dict) -> list[float]:
     return [50.0 + config["seed"], 60.0 + config["seed"]]
 
 
+@pytest.mark.slow
 def test_ablation_times_sweep_times_seeds(study, tmp_path: Path):
     executor = FakeExecutor(flat)
     assert study(executor, "ablation=squeeze", "optimizer.lr=0.1,0.2", "seed=3,5", "se.bias=false") == 0
@@ -52,6 +53,7 @@ def test_ablation_times_sweep_times_seeds(study, tmp_path: Path):
     assert executor.most_at_once == 1
 
 
+@pytest.mark.slow
 def test_same_command_again_runs_nothing_and_more_seeds_extend(study, tmp_path: Path):
     assert study(FakeExecutor(flat), "ablation=squeeze", "seed=0") == 0
     again = FakeExecutor(flat)
@@ -69,6 +71,7 @@ def test_same_command_again_runs_nothing_and_more_seeds_extend(study, tmp_path: 
     assert len(statuses(tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_ranges_and_choices_are_values_like_typed_ones(study, tmp_path: Path):
     assert study(FakeExecutor(flat), "se.reduction=choice(2,4)", "seed=range(0,2)") == 0
     assert set(statuses(tmp_path)) == {(f"se.reduction={r}", seed) for r in (2, 4) for seed in (0, 1)}
@@ -82,6 +85,7 @@ def test_another_base_configuration_is_another_study(study, tmp_path: Path):
     assert all(len(json.loads((p / "study.json").read_text())["jobs"]) == 2 for p in studies)
 
 
+@pytest.mark.slow
 def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
     assert study(FakeExecutor(flat), "ablation=reduction", "se=ablation", "model=se_resnet32") == 0
     ledger = ledger_of(tmp_path)
@@ -180,6 +184,7 @@ def test_failures_do_not_end_a_study_and_are_told(study, tmp_path: Path, caplog)
     assert commands.status(path) == 0
 
 
+@pytest.mark.slow
 def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
     """The run under way is continued from its checkpoint; the table is that of an undisturbed study."""
     overrides = ("se.reduction=2,4,8", "seed=0,1")
@@ -217,6 +222,7 @@ def test_only_one_driver_at_a_time(study, tmp_path: Path):
     assert study(FakeExecutor(flat), "ablation=squeeze") == 0
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_was_removed_is_made_again(study, tmp_path: Path):
     assert study(FakeExecutor(flat), "ablation=squeeze") == 0
     ledger = ledger_of(tmp_path)
@@ -230,6 +236,7 @@ def test_a_run_directory_that_was_removed_is_made_again(study, tmp_path: Path):
     assert len(again.started) == 1
 
 
+@pytest.mark.slow
 def test_an_archive_goes_on_as_a_study(study, tmp_path: Path):
     """On another machine, say: the kept runs count, the others are trained."""
 

@@ -43,6 +43,7 @@ def test_every_table_in_its_tiers_is_planned_without_data(table, tier, points, l
         assert f"\n{line}" in text
 
 
+@pytest.mark.slow
 def test_a_typed_recipe_is_that_of_every_row(study, capsys):
     call = ["reproduce", "T4", "--tier", "cifar10", "--plan", "recipe=quick", "data.preprocessing.size=32"]
     assert cli.main(call) == 0

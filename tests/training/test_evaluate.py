@@ -40,6 +40,7 @@ def test_identical_figures(run: Path, evaluate):
     assert evaluate(f"ckpt={run}/checkpoints/best.ckpt")["top1"] == summary["best"]["val_ema/top1"]
 
 
+@pytest.mark.slow
 def test_precision_is_the_runs(train, evaluate):
     run = train("debug=one_batch", "trainer.limit_val_batches=1.0", "trainer.precision=bf16-mixed")
     summary = json.loads((run / "summary.json").read_text())
@@ -96,6 +97,7 @@ def test_the_stored_data_set_is_read_as_this_machine_likes(run: Path, compose):
         assert (data.config.workers, data.config.batch_size) == (workers, batch)
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_plain_values_only(run: Path):
     for path in (run / "checkpoints").iterdir():
         record = torch.load(path, weights_only=True)["senet"]
@@ -132,6 +134,7 @@ def test_refusals(run: Path, image_tree: Path, tmp_path: Path, compose, monkeypa
         build_data(EvalConfig.of(digits), of_checkpoint(read_checkpoint(run / "checkpoints" / "last.ckpt")))
 
 
+@pytest.mark.slow
 def test_weights_without_an_average(train):
     run = train("debug=one_batch")
     with pytest.raises(UserError, match="no averaged weights"):

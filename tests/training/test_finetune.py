@@ -10,6 +10,7 @@ TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "
         "trainer.max_epochs=1", "augment.pad=1")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_frozen_stages_stand_still_and_the_classifier_is_new(train):
     start = train(*TINY)
     run = train(*TINY, f"model.weights={start}/checkpoints/last.ckpt", "model.freeze=3", "data.num_classes=7",

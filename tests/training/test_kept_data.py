@@ -66,6 +66,7 @@ def test_a_run_is_resumed_with_its_data_alone(train, tree, change, said, memory)
         assert "cat for zebra" in (again / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_data_may_move_and_be_checked_in_between(train, tree):
     from senet.data.tools.check import check
 
@@ -106,6 +107,7 @@ def test_a_classifier_of_other_classes_is_named_and_can_be_replaced(train, tree)
     assert float(anew["model.head.fc.bias"].abs().max()) < float(before["model.head.fc.bias"].abs().max())
 
 
+@pytest.mark.slow
 def test_rows_follow_the_names_of_their_classes(train, tree):
     """A renamed class moves in the order; the others keep their rows."""
     shutil.copytree(tree / "train" / "cat", tree / "train" / "bee")

@@ -115,6 +115,7 @@ def test_without_a_whole_checkpoint_nothing_is_trained(train):
     assert RunDir(run).record()["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_what_a_kill_left_half_written_is_removed(train):
     run = train(*TINY, "trainer.max_epochs=1")
     left = [run / ".run.json.77.part", run / "checkpoints" / ".last.ckpt.77.part",
@@ -328,6 +329,7 @@ def test_images_that_vanish(train, monkeypatch, tree):
 # The end, and the newest run --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_when_the_time_is_up_the_last_state_is_evaluated_and_saved(train, monkeypatch):
     """The clock is ours: the time is up at the fourth of nine steps, in the middle of an epoch."""
     look, steps = FiniteLossGuard.on_train_batch_end, [0]

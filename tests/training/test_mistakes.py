@@ -87,6 +87,7 @@ def test_from_the_command_line(command: Callable, tmp_path: Path):
     ]
 
 
+@pytest.mark.slow
 def test_empty_class_and_corrupt_image(train, image_tree: Path, tmp_path: Path):
     import shutil
 

@@ -35,6 +35,7 @@ def names_under(split: Path) -> list[str]:
     return sorted(f"{split.name}/{os.path.relpath(file, split)}" for file in split.glob("*/*"))
 
 
+@pytest.mark.slow
 def test_every_file_of_a_run_keeps_them(train, evaluate, odd, tmp_path):
     broken = Path(os.fsdecode(os.path.join(os.fsencode(odd), b"train", CLASSES[1], NAMES[0] + b".png")))
     broken.write_bytes(b"no image")

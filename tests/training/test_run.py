@@ -91,6 +91,7 @@ def test_two_runs_never_share_a_directory(train):
     assert_equal(weights(first), weights(second))  # the seed decides everything
 
 
+@pytest.mark.slow
 def test_last_epoch_rate_is_the_schedules(train):
     run = train(*QUICK, "recipe=cifar", "data.batch_size=16", "trainer.max_epochs=4", "augment.pad=1")
     rates = [float(r["lr"]) for r in rows(run / "metrics.csv")]
@@ -127,6 +128,7 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_exact(train, monkeypatch, option
         assert ours[key] == theirs[key]
 
 
+@pytest.mark.slow
 def test_finished_run_can_be_extended_but_not_changed(train):
     from senet import UserError
 

@@ -12,6 +12,7 @@ def summary(run: Path) -> dict:
     return json.loads((run / "summary.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("keys", "train_images", "val_images"),
     [
@@ -27,6 +28,7 @@ def test_sizes(train, keys: tuple[str, ...], train_images: int, val_images: int)
     assert abs(data["val_images"] - val_images) <= 5
 
 
+@pytest.mark.slow
 def test_progressive_sizes_reach_the_network(train, image_tree: Path) -> None:
     run = train(
         "data=imagefolder",

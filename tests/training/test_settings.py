@@ -133,6 +133,7 @@ def test_random_words():
     tried()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
