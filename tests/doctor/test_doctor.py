@@ -9,7 +9,7 @@ import torch
 from senet.cli import main
 from senet.doctor.faults import FAULTS, Fault, kills
 from senet.doctor.job import TrainJob
-from senet.doctor.parts import PARTS, digests
+from senet.doctor.parts import PARTS, digests, steps_done
 from senet.doctor.trials import Outcome, Trials
 from senet.processes import processes
 from senet.rundir import RunDir
@@ -114,9 +114,11 @@ def test_mistakes_are_one_line(capsys):
 def test_nothing_is_left_running(tmp_path: Path, image_tree: Path):
     words = ("data=imagefolder", f"data.root={image_tree}", "data.in_memory=false", "data.workers=1",
              "data.batch_size=4", "data.preprocessing.size=8", "data.preprocessing.resize=8",
-             "augment.crop=random_resized", "trainer.accelerator=cpu", f"runs_dir={tmp_path}")  # fmt: skip
+             "augment.crop=random_resized", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1",
+             "trainer.max_epochs=500", f"runs_dir={tmp_path}")  # fmt: skip
     with TrainJob(words, tmp_path / "output.txt") as job:
-        job.wait_until(lambda: bool(job.workers()), "data workers")
+        # What is started before the first step may have ended a moment later.
+        job.wait_until(lambda: any(steps_done(RunDir(p)) for p in tmp_path.glob("2*")), "a step")
         everyone = job.everyone()
     assert len(everyone) >= 2, job.said()
     assert not everyone & processes().keys()
