@@ -76,6 +76,9 @@ def _run_once(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
             record = run.record()
             if launch.is_silence(record.get("error")):
                 return FAILED
+            # The rank that made the mistake may still be closing when another has ended for its lost connection.
+            if status == FAILED and record.get("error"):
+                return record.get("exit_status") or FAILED
             # A rank that was killed could not say so: what the others say is that their connections broke.
             if record["status"] != "interrupted" and (status > 128 or not record.get("error")):
                 ended = "killed" if status > 128 else "failed"
@@ -90,7 +93,7 @@ def run_job(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
     """
     if rank() != 0:
         return _guarded(task, run, config)
-    run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None)
+    run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None, exit_status=None)
     with log_to_file(run.log_file):
         return _guarded(task, run, config)
 
@@ -116,7 +119,7 @@ def _guarded(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
         alone = not dist.is_initialized()
         # The rank that failed first has said why; for the others only a connection broke.
         if alone or status == MISUSED or not run.record().get("error"):
-            _record(run, status="failed", error=text, any_rank=True)
+            _record(run, status="failed", error=text, exit_status=status, any_rank=True)
         return status
     else:
         if stop.failure:
