@@ -221,7 +221,8 @@ def _slug(text: str) -> str:
 def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[Job]:
     """Compose and check every job, enter them in the ledger, make their run directories.
 
-    Must be called while ``composing``. No run directory is made if any job is wrong.
+    Must be called while ``composing``. No run directory is made if any job is wrong. The jobs come seed by seed: a
+    study that is cut short has compared its points already.
 
     Raises:
         UserError: for the first mistake, naming the point; for two points that are the same, and for a point of the
@@ -247,6 +248,7 @@ def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[J
             planned.append((point, seed, config))
         ledger.add_point(point)
     ledger.head["seeds"] = sorted({*ledger.head.get("seeds", []), *seeds})
+    planned.sort(key=lambda entry: seeds.index(entry[1]))
     return [enter(ledger, *entry) for entry in planned]
 
 

@@ -51,6 +51,8 @@ def test_ablation_times_sweep_times_seeds(study, tmp_path: Path):
         assert point["baseline"] == job["label"].replace("max", "avg")
         assert point["paper"] == f"squeeze_{config['se']['squeeze']}"
     assert executor.most_at_once == 1
+    # A study that is cut short has compared its points already.
+    assert [RunDir(run).config()["seed"] for run in executor.started] == [3] * 4 + [5] * 4
 
 
 @pytest.mark.slow
