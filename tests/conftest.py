@@ -16,14 +16,12 @@ from PIL import Image
 interpret_triton()
 # torch.compile would try a program for each instruction set, in every process that compiles: minutes.
 os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
+# Tests are tiny: threads that wait for each other make them slower, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # tests are tiny; threads that wait for each other make them slower
 
 
 @pytest.fixture(autouse=True)

@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-import torch
-
 from senet.analysis.paper import PaperFigure, paper_figures
 from senet.errors import UserError, did_you_mean
-from senet.models import Cost, complexity, create_model, is_se, model_names
+from senet.models import Cost, complexity, create_model, is_se, model_names, without_memory
 from senet.nn import SEConfig
 from senet.table import Column
 
@@ -169,7 +167,7 @@ def count(
         UserError: for settings that it does not have, or a size that it cannot take.
     """
     try:
-        with torch.device("meta"):
+        with without_memory():
             network = create_model(name, se=se, **settings.model)
     except (TypeError, ValueError) as error:  # an option of another type: the builders expect the right one
         raise UserError(f"{name} cannot be built with {settings}: {error}") from error

@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from senet.errors import UserError, did_you_mean
 from senet.integrations import module_names
 from senet.integrations.rename import Rule, rename, reverse
-from senet.models import Network, create_model
+from senet.models import Network, create_model, without_memory
 from senet.nn import SEConfig
 from senet.weights.keys import check_keys
 
@@ -142,7 +141,7 @@ def expected(match: Peer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return our network's keys and shapes, with the class and channel counts of ``state`` (ours)."""
     fc = state.get("head.fc.weight")
     num_classes = 1000 if fc is None else len(fc)
-    with torch.device("meta"):
+    with without_memory():
         needed = match.build(num_classes).state_dict()
         stem = next(iter(needed))
         channels = state[stem].shape[1] if stem in state else 3

@@ -15,7 +15,7 @@ from timm.models import build_model_with_cfg, register_model, register_notrace_m
 from torch import Tensor, nn
 
 from senet.errors import UserError
-from senet.models import Network, create_model, model_names
+from senet.models import Network, create_model, model_names, without_memory
 from senet.nn import ResidualTail, SEConfig
 
 __all__: list[str] = ["TimmReady"]
@@ -153,7 +153,7 @@ class TimmReady(Network):
 @cache
 def _describe(name: str) -> dict[str, Any]:
     """Return timm's configuration of a network of the zoo, and the maps that it offers as features."""
-    with torch.device("meta"):
+    with without_memory():
         network = create_model(name).eval()
     size = network.input_size
     image = torch.empty(1, 3, size, size, device="meta")

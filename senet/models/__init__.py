@@ -6,7 +6,7 @@ from senet.lazy import lazily
 
 if TYPE_CHECKING:
     from senet.models.cost import Cost, complexity, count_macs, count_parameters
-    from senet.models.factory import create_model
+    from senet.models.factory import create_model, without_memory
     from senet.models.families import foreign_names, is_se, model_names, plain_twin, se_twin
     from senet.models.network import Network
 
@@ -22,13 +22,14 @@ __all__ = [
     "model_names",
     "plain_twin",
     "se_twin",
+    "without_memory",
 ]
 
 __getattr__ = lazily(
     __name__,
     {
         **dict.fromkeys(("Cost", "complexity", "count_macs", "count_parameters"), "senet.models.cost"),
-        "create_model": "senet.models.factory",
+        **dict.fromkeys(("create_model", "without_memory"), "senet.models.factory"),
         **dict.fromkeys(
             ("foreign_names", "is_se", "model_names", "plain_twin", "se_twin"), "senet.models.families"
         ),

@@ -1,8 +1,13 @@
 """Names to networks: the one function that calls the builders, and checks what they built."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from senet.errors import UserError
 from senet.models.families import Family, check_options, find_family, is_se, plain_twin, se_twin
@@ -24,6 +29,23 @@ def builder(family: Family, name: str) -> Callable[..., Network]:
         module = integration(file, package=family.package, asked=f"model={name}")
     found: Callable[..., Network] = getattr(module, function)
     return found
+
+
+@contextmanager
+def without_memory() -> Iterator[None]:
+    """Build networks on the meta device: shapes alone, at once."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves normal draws out: on the meta device they draw nothing, but import torch's compiler: seconds."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if function in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
 
 
 def create_model(

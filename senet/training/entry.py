@@ -267,10 +267,8 @@ def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tu
     Raises:
         UserError: for the first mistake; nothing is left behind.
     """
-    import torch
-
     from senet.data.config import FilesConfig
-    from senet.models import create_model
+    from senet.models import create_model, without_memory
     from senet.nn.tail import set_drop_path
     from senet.training.config import RunConfig
     from senet.training.effects import check_batch_norm, check_effects
@@ -280,7 +278,7 @@ def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tu
         check_effects(config, typed, configs_directory())
     if not isinstance(config.data, FilesConfig) or config.data.keeps_in_memory:
         config.augment.check_in_memory()
-    with torch.device("meta"):
+    with without_memory():
         network = create_model(config.model["name"], se=config.se, **config.model_options)
     if rate := config.model.get("drop_path"):
         set_drop_path(network, rate)

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from senet.errors import UserError, in_a_line
 from senet.rundir import RunDir
@@ -109,7 +108,7 @@ def _guarded(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
                 launch.join_group(config.trainer)
             launch.compare_ranks(config.identity, "would not train the same")
         _do(run, config, stop)
-    except (SIGTERMException, KeyboardInterrupt, SystemExit):  # Lightning exits on a KeyboardInterrupt
+    except (KeyboardInterrupt, SystemExit):  # Lightning exits on either signal, in its own way
         if stop.failure:
             return _failed_beside(run, stop.failure)
         _record(run, status="interrupted")

@@ -56,3 +56,29 @@ def test_an_answer_without_torch(typed: str, status: int, words: str, tmp_path: 
     assert status != 0 or [line for line in result.stdout.splitlines() if len(line) > 80] == []
     assert not HEAVY & set(imported.split())
     assert not list(tmp_path.iterdir())
+
+
+STARTER = """
+import runpy, sys
+from senet.training import launch
+
+def start_ranks(*job):
+    print(*({"lightning_fabric", "torchvision", "scipy", "matplotlib", "torch._dynamo"} & sys.modules.keys()))
+    return 1
+
+launch.start_ranks = start_ranks
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+def test_ranks_are_started_without_what_trains_them(tmp_path: Path):
+    settings = ["trainer.devices=2", "trainer.accelerator=cpu", f"runs_dir={tmp_path}"]
+    result = subprocess.run(
+        [sys.executable, "-c", STARTER, str(ROOT / "train.py"), *settings],
+        capture_output=True,
+        text=True,
+        timeout=12000,
+    )
+    assert result.stdout == "\n", result.stderr
