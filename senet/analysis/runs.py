@@ -37,6 +37,7 @@ class Run:
         record: ``run.json``.
         summary: ``summary.json`` of a finished run, else empty.
         problem: why the run has no figures, or None.
+        images: what tells its validation images from those of other runs.
     """
 
     directory: RunDir
@@ -44,6 +45,7 @@ class Run:
     record: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
+    images: str = ""
     _predictions: dict[At, Predictions | None] = field(default_factory=dict, repr=False)
 
     @property
@@ -55,16 +57,6 @@ class Run:
     def seed(self) -> int:
         """The run's seed."""
         return int(self.record.get("seed", self.config.get("seed", 0)))
-
-    def images(self, at: At) -> str:
-        """Return what identifies the validation images: their number, names and labels, as far as they are kept."""
-        table, count = self.predictions(at), self.summary["data"]["val_images"]
-        if table is None:
-            return f"{count}"
-        digest = hashlib.blake2b(digest_size=8)
-        for name, label in zip(table.images, table.labels, strict=True):
-            digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
-        return f"{count} {digest.hexdigest()}"
 
     @property
     def weights(self) -> str:
@@ -159,10 +151,9 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
     if not directories and not planned:
         raise UserError(f"there is no run directory in {', '.join(map(str, paths))}")
     runs = [read_run(directory, at) for directory in directories]
-    study = (
-        _planned(ledger, runs) if ledger and planned else _inferred(runs, only.name if only else "runs", at)
-    )
-    _name_images(study, at)
+    _identify_images(runs, at)
+    study = _planned(ledger, runs) if ledger and planned else _inferred(runs, only.name if only else "runs")
+    _name_images(study)
     if baseline is not None:
         _compare_with(study.points, baseline)
     elif not any(point.baseline for point in study.points) and not (ledger and ledger.head.get("search")):
@@ -258,14 +249,32 @@ def _contradiction(run: Run, at: At) -> str | None:
 # Points ---------------------------------------------------------------------------------------------------
 
 
-def _inferred(runs: Sequence[Run], name: str, at: At) -> Study:
+def _identify_images(runs: Sequence[Run], at: At) -> None:
+    """Tell finished runs' validation images apart: by names and labels, or where these are lost by their listing."""
+    listed: dict[str, str] = {}
+    finished = [run for run in runs if run.problem is None]
+    for run in sorted(finished, key=lambda run: run.predictions(at) is None):
+        data, table = run.summary["data"], run.predictions(at)
+        listing = data.get("manifest", {}).get("val", "")
+        if table is None:
+            run.images = listed.get(listing, f"{data['val_images']} {listing}")
+            continue
+        digest = hashlib.blake2b(digest_size=8)
+        for name, label in zip(table.images, table.labels, strict=True):
+            digest.update(f"{name}\0{label}\n".encode(errors="surrogateescape"))
+        run.images = f"{len(table.images)} {digest.hexdigest()}"
+        if listing:
+            listed[listing] = run.images
+
+
+def _inferred(runs: Sequence[Run], name: str) -> Study:
     """Group runs by configuration; label each group by what differs."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
         if run.config:
             key = json.dumps(settings(run.config), sort_keys=True, default=str)
             groups.setdefault(key, []).append(run)
-    parted = [part for group in groups.values() for part in _by_images(group, at)]
+    parted = [part for group in groups.values() for part in _by_images(group)]
     configs = [part[0].config for part in parted]
     labels, others = label_points(configs)
     points = [Point(label, config) for label, config in zip(labels, configs, strict=True)]
@@ -279,25 +288,25 @@ def _inferred(runs: Sequence[Run], name: str, at: At) -> Study:
     return Study(name, points, gaps, others)
 
 
-def _by_images(runs: Sequence[Run], at: At) -> list[list[Run]]:
+def _by_images(runs: Sequence[Run]) -> list[list[Run]]:
     """Part runs of one configuration whose data changed between them; the unfinished go with the last."""
     parts: dict[str, list[Run]] = {}
     for run in runs:
         if run.problem is None:
-            parts.setdefault(run.images(at), []).append(run)
+            parts.setdefault(run.images, []).append(run)
     last = list(parts.values())[-1] if parts else parts.setdefault("", [])
     last += [run for run in runs if run.problem is not None]
     return list(parts.values())
 
 
-def _name_images(study: Study, at: At) -> None:
+def _name_images(study: Study) -> None:
     """Give each point its validation images' name, and let those with the same stand together."""
     names: dict[str, str] = {}
     for point in study.points:
         if not point.runs:
             continue
         run = list(point.runs.values())[-1]
-        if (found := run.images(at)) not in names:
+        if (found := run.images) not in names:
             name = f"{run.config['data']['name']}, {int(run.summary['data']['val_images']):,} images"
             alike = sum(other.startswith(name) for other in names.values())
             names[found] = f"{name} #{alike + 1}" if alike else name

@@ -150,6 +150,17 @@ def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
     assert all(reason.startswith("cannot be read: ") for reason in broken)
 
 
+def test_lost_predictions_are_not_other_images(tmp_path: Path):
+    for seed in (0, 1):
+        run = write_run(tmp_path / f"s{seed}", config(), seed, RIGHT)
+        summary = json.loads((run / "summary.json").read_text())
+        summary["data"]["manifest"] = {"val": "names:b3a885b217f54b25"}
+        (run / "summary.json").write_text(json.dumps(summary))
+    (tmp_path / "s1" / "predictions" / "last_raw.csv").unlink()
+    (point,) = collect([tmp_path]).points
+    assert sorted(point.runs) == [0, 1]
+
+
 def test_study_json_decides(tmp_path: Path):
     jobs = {
         "a": ("r=16", 0, "finished", None), "b": ("r=16", 1, "finished", None),
