@@ -12,12 +12,13 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import NamedTuple
 
 from senet.analysis.report import report
 from senet.analysis.rows import ReportRow, build_rows
 from senet.analysis.runs import Run, Study, collect
+from senet.analysis.statistics import t_interval
 from senet.ledger import Ledger
 from senet.table import Column, Table
 
@@ -32,17 +33,27 @@ class Page(NamedTuple):
         title: its heading.
         studies: folders of this one.
         baseline: the point that all others are compared with, by its label; their plain twins if it is None.
+        published: by others for the same terms: mean top-1 accuracy in percent.
     """
 
     title: str
     studies: list[str]
     baseline: str | None = None
+    published: float | None = None
 
 
 PAGES = {
     "imagenette": Page(
         "Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"], "model=resnet18"
     ),
+    "imagenette_record": Page(
+        "The leaderboard of Imagenette: an SE network, five epochs", ["imagenette_record"], published=85.77
+    ),
+    "imagenette_search": Page(
+        "How the recipe of the leaderboard's page was chosen",
+        ["imagenette_search_rate", "imagenette_search_warmup"],
+    ),
+    "cifar10": Page("Does SE help? CIFAR-10 as JPEG, twelve epochs", ["cifar10_se"], "model=resnet20"),
     "imagenette_r": Page(
         "What does r do? SE-ResNet-18 on ten classes of ImageNet", ["imagenette_se", "imagenette_r"], "plain"
     ),
@@ -97,7 +108,13 @@ def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
         yield words.read_text().strip()
     yield "## What came out"
     yield from (f"- {sentence}" for sentence in verdicts(study))
+    if page.published is not None:
+        yield from (f"- {sentence}" for sentence in beside(study, page.published))
     yield made.partition("\n")[2].strip()
+    yield (
+        "The rates and minutes are of a machine that did other work at the same time and say nothing of the networks: "
+        "what SE costs is [measured apart](../benchmarks/cost.md)."
+    )
     yield "## How it was made"
     yield from provenance(folders, runs)
 
@@ -157,6 +174,22 @@ def verdicts(study: Study) -> Iterator[str]:
         )
         gain = f"{d.estimate:+.2f} points of top-1 error"
         yield f"**{row.label}** against {row.baseline}: {gain} ({decided}).{_images(row)}"
+
+
+def beside(study: Study, published: float) -> Iterator[str]:
+    """Say of every point how its mean accuracy stands to one that others have published."""
+    for row in build_rows(study, "last"):
+        reached = [100 - error for error in row.errors.values()]
+        accuracy, interval = mean(reached), t_interval(reached)
+        if interval is None:
+            range_ = "no interval"
+        else:
+            range_ = f"95 % interval of the mean {interval[0]:.2f} to {interval[1]:.2f}"
+        verdict = "reached" if accuracy >= published else "not reached"
+        yield (
+            f"**{row.label}**: {accuracy:.2f} % top-1 accuracy, mean of {len(reached)} seeds ({range_}); "
+            f"published: {published:.2f} %, {verdict}, {accuracy - published:+.2f} points."
+        )
 
 
 def _decided(interval: tuple[float, float]) -> str:
