@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import NamedTuple
 
+from senet.analysis.canvas import save_png
+from senet.analysis.curves import draw_curves
 from senet.analysis.report import report
 from senet.analysis.rows import ReportRow, build_rows
 from senet.analysis.runs import Run, Study, collect
@@ -34,12 +36,14 @@ class Page(NamedTuple):
         studies: folders of this one.
         baseline: the point that all others are compared with, by its label; their plain twins if it is None.
         published: by others for the same terms: mean top-1 accuracy in percent.
+        curves: whether the training curves of each point's first seed are shown.
     """
 
     title: str
     studies: list[str]
     baseline: str | None = None
     published: float | None = None
+    curves: bool = False
 
 
 PAGES = {
@@ -111,12 +115,27 @@ def write_page(name: str, page: Page, out: Path) -> Iterator[str]:
     if page.published is not None:
         yield from (f"- {sentence}" for sentence in beside(study, page.published))
     yield made.partition("\n")[2].strip()
+    if page.curves:
+        yield from pictures_of_training(name, study, out)
     yield (
         "The rates and minutes are of a machine that did other work at the same time and say nothing of the networks: "
         "what SE costs is [measured apart](../benchmarks/cost.md)."
     )
     yield "## How it was made"
     yield from provenance(folders, runs)
+
+
+def pictures_of_training(name: str, study: Study, out: Path) -> Iterator[str]:
+    """Draw the curves of the first seed of every point; yield the lines that show them."""
+    yield "## Curves"
+    for number, point in enumerate(study.points):
+        seed = min(point.runs)
+        figure = draw_curves(point.runs[seed].directory)
+        assert figure is not None
+        figure.suptitle(f"{point.label}, seed {seed}", fontsize=10)
+        picture = f"{name}_curves{number}.png"
+        save_png(figure, out / picture)
+        yield f"![Loss and top-1 error of {point.label} over the epochs]({picture})"
 
 
 def write_gates(out: Path) -> Iterator[str]:
@@ -187,7 +206,7 @@ def beside(study: Study, published: float) -> Iterator[str]:
             range_ = f"95 % interval of the mean {interval[0]:.2f} to {interval[1]:.2f}"
         verdict = "reached" if accuracy >= published else "not reached"
         yield (
-            f"**{row.label}**: {accuracy:.2f} % top-1 accuracy, mean of {len(reached)} seeds ({range_}); "
+            f"**{row.label}**: {accuracy:.2f} % top-1 accuracy, mean of {len(reached)} runs ({range_}); "
             f"published: {published:.2f} %, {verdict}, {accuracy - published:+.2f} points."
         )
 

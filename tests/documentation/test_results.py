@@ -1,5 +1,6 @@
 """What docs/results says is what the runs kept in results/ give."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "results"
+README = (ROOT / "README.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,14 @@ def test_every_page_and_no_other(rebuilt: Path):
 @pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
 def test_numbers_and_sentences_byte_for_byte(page: Path, rebuilt: Path):
     assert (rebuilt / page.name).read_text() == page.read_text()
+
+
+def test_the_readme_says_what_its_page_says():
+    said = re.search(r"SE-ResNet-18 reaches ([\d.]+) % \(mean of three runs; its leaderboard: ([\d.]+) %\)", README)
+    assert said
+    page = (PAGES / "imagenette_record.md").read_text()
+    assert f"{said[1]} % top-1 accuracy, mean of 3 runs" in page
+    assert f"published: {said[2]} %" in page
 
 
 @pytest.mark.parametrize("picture", sorted(PAGES.glob("*.png")), ids=lambda picture: picture.stem)
