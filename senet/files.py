@@ -23,14 +23,26 @@ def atomically(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield temporary
-        if not temporary.is_symlink():
-            _to_disk(temporary)
+        with no_room_for(path):
+            yield temporary
+            if not temporary.is_symlink():
+                _to_disk(temporary)
         os.replace(temporary, path)
         with suppress(OSError):  # not every file system lets a folder be synchronised
             _to_disk(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def no_room_for(path: Path) -> Iterator[None]:
+    """Name the file where a disk or a quota is full: the system says it of a write, which knows no name."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            error.filename = os.fspath(path)
+        raise
 
 
 def _to_disk(path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from senet.errors import UserError
+from senet.errors import UserError, in_a_line
 from senet.files import atomically
 from senet.rundir import Predictions, RunDir, link_latest
 
@@ -71,6 +71,17 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):
         fail()
     assert file.read_text() == "before"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_where_there_was_no_room_is_said(tmp_path: Path):
+    def fill() -> None:
+        with atomically(tmp_path / "last.ckpt") as temporary:
+            temporary.symlink_to("/dev/full")
+            temporary.write_bytes(b"weights")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        fill()
+    assert in_a_line(caught.value) == f"{tmp_path}/last.ckpt: No space left on device"
 
 
 def test_latest_follows(run: RunDir):

@@ -20,6 +20,7 @@ from senet.data.sampling import EpochSizes
 from senet.data.streams import seeded, stream_seed
 from senet.data.timings import AUGMENT, DECODE, READ, Stopwatch
 from senet.errors import UserError
+from senet.files import no_room_for
 
 Selection = tuple[int, Sequence[int], Sequence[int]]
 """What a batch is made of: the epoch, ids, and draws: how often the epoch drew each id before, 0 unless it repeats."""
@@ -96,7 +97,7 @@ class BadImages:
         text = io.StringIO()
         csv.writer(text).writerows(row[: len(HEADER)] for row in bad)
         # One write to a file opened for appending: rows of several ranks do not mix.
-        with self.file.open("ab", buffering=0) as file:
+        with no_room_for(self.file), self.file.open("ab", buffering=0) as file:
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 

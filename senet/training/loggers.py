@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from senet.errors import UserError
-from senet.files import write_text
+from senet.files import no_room_for, write_text
 from senet.plugins import integration
 from senet.rundir import RunDir, read_rows
 from senet.training.config import RunConfig
@@ -39,7 +39,7 @@ class CsvTable:
             rows = read_rows(self.path)
             self.columns += new
             self._write(rows)
-        with self.path.open("a", newline="") as file:
+        with no_room_for(self.path), self.path.open("a", newline="") as file:
             csv.DictWriter(file, self.columns).writerow(row)
 
     def _write(self, rows: list[dict[str, str]]) -> None:
