@@ -58,6 +58,12 @@ PAGES = {
         ["imagenette_search_rate", "imagenette_search_warmup"],
     ),
     "cifar10": Page("Does SE help? CIFAR-10 as JPEG, twelve epochs", ["cifar10_se"], "model=resnet20"),
+    "cifar10_resnet110": Page(
+        "Does SE-ResNet-110 train? Its first epochs beside its plain twin",
+        ["cifar10_resnet110"],
+        "model=preact_resnet110",
+        curves=True,
+    ),
     "imagenette_r": Page(
         "What does r do? SE-ResNet-18 on ten classes of ImageNet", ["imagenette_se", "imagenette_r"], "plain"
     ),
