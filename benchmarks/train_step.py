@@ -167,8 +167,10 @@ def build_all(group: str, options: Namespace) -> dict[Key, Step]:
     while True:
         try:
             return {key: build(*key, options) for key in contest(group, options)}
-        except torch.OutOfMemoryError:
-            if options.batch == 1:
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            # The CPU's allocator has no exception of its own.
+            short = isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+            if options.batch == 1 or not short:
                 raise
         # Out here, where the error no longer holds the step's memory.
         if options.device == "cuda":

@@ -1,5 +1,7 @@
-"""How the core reaches an integration: by a name the user gave, and only then."""
+"""How the core reaches what it does not import: an integration, or a module of the user's own, by its name."""
 
+import os
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -25,3 +27,24 @@ def integration(name: str, *, package: str, asked: str, extra: str | None = None
             raise
         install = f"senet[{extra}]" if extra else package
         raise UserError(f"{asked} needs the {package} package: install {install}") from error
+
+
+@cache
+def import_users_own() -> None:
+    """Import the modules that the environment variable ``SENET_PLUGINS`` lists, separated by commas.
+
+    They register functions of the user's own. A variable, for every process of a job inherits it, and no run directory
+    can name code that is imported when somebody looks at it.
+
+    Raises:
+        UserError: if there is no such module.
+    """
+    for name in filter(None, map(str.strip, os.environ.get("SENET_PLUGINS", "").split(","))):
+        try:
+            import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name.partition(".")[0]:
+                raise
+            raise UserError(
+                f"SENET_PLUGINS={name}: there is no such module; is its folder in PYTHONPATH?"
+            ) from error

@@ -17,6 +17,8 @@ class PaperRecipe(NamedTuple):
         size: side of the training and evaluation crop in pixels.
         resize: shorter side of which the evaluation crop is cut; None if the images have the crop's size.
         note: what else there is to know.
+        smoothing: whether labels were smoothed.
+        biases: whether the FC layers of SE have biases.
     """
 
     data: str
@@ -27,12 +29,16 @@ class PaperRecipe(NamedTuple):
     size: int = 224
     resize: int | None = 256
     note: str = ""
+    smoothing: bool = False
+    biases: bool = True
 
 
 _MAIN = PaperRecipe("ImageNet-1k", 1024, 0.6, "divided by 10 every 30 epochs", 100)
 _299 = _MAIN._replace(size=299, resize=352)
 _PLATEAUS = "divided by 10 on plateaus, 3 times"
-_ABLATION = PaperRecipe("ImageNet-1k", None, 0.1, _PLATEAUS, 300, note="about 300 epochs; SE without biases")
+_ABLATION = PaperRecipe(
+    *("ImageNet-1k", None, 0.1, _PLATEAUS, 300), note="about 300 epochs", smoothing=True, biases=False
+)
 _MOBILE = PaperRecipe("ImageNet-1k", 256, 0.1, "divided by 10 on plateaus", 400, note="about 400 epochs")
 _PLACES = _MAIN._replace(
     data="Places365-Challenge", note="validation images resized to 256 x 256, not to a shorter side of 256"
@@ -40,6 +46,7 @@ _PLACES = _MAIN._replace(
 _SENET154 = PaperRecipe(
     *("ImageNet-1k", 2048, 1.0, "steps not stated", None),
     note="judged at 320 px too: eval.py run=RUN_DIR size=320",
+    smoothing=True,
 )
 _PREACT = PaperRecipe("CIFAR", 128, 0.1, "0.01 for 400 steps, divided by 10 at 1/2 and 3/4", 164, 32, None)
 _WRN = PaperRecipe("CIFAR", 128, 0.1, "times 0.2 at epochs 60, 120 and 160", 200, 32, None)

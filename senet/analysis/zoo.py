@@ -151,7 +151,10 @@ class Settings:
         """
         for key in self.se.keys() - {f.name for f in fields(SEConfig)}:
             raise UserError(f"se.{key}: no such key{did_you_mean(key, [f.name for f in fields(SEConfig)])}")
-        return SEConfig(**self.se) if self.se or is_se(name) else None
+        config = SEConfig(**self.se) if self.se or is_se(name) else None
+        if config is not None:
+            config.check_set(self.se)
+        return config
 
     def __str__(self) -> str:
         values = {f"se.{k}": v for k, v in self.se.items()} | {f"model.{k}": v for k, v in self.model.items()}
@@ -197,7 +200,8 @@ def zoo_rows(names: Iterable[str] = (), settings: Settings = Settings()) -> list
 
     Args:
         names: only these networks.
-        settings: count them with these, and no variants; the paper's figures stand beside what it has.
+        settings: count them with these, and no variants; the paper's figures stand beside what it has. Those of SE
+            do not reach plain networks named beside SE networks.
 
     Raises:
         UserError: for a name that is not in the zoo.
@@ -211,9 +215,11 @@ def zoo_rows(names: Iterable[str] = (), settings: Settings = Settings()) -> list
     for name in chosen:
         same = [figure for figure in published if figure.model == name]
         if settings != Settings():
-            wanted = settings.se_of(name)
-            printed = [] if settings.model or settings.size else [f for f in same if f.se_config() == wanted]
-            rows.append(_row(f"{name} {settings}".rstrip(), printed, name, wanted, settings))
+            # A plain twin beside SE networks has nothing that theirs could set.
+            its = settings if is_se(name) or not any(map(is_se, chosen)) else replace(settings, se={})
+            wanted = its.se_of(name)
+            printed = [] if its.model or its.size else [f for f in same if f.se_config() == wanted]
+            rows.append(_row(f"{name} {its}".rstrip(), printed, name, wanted, its))
             continue
         default = SEConfig() if is_se(name) else None
         rows.append(_row(name, [f for f in same if f.se_config() == default], name, default))

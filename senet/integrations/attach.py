@@ -36,6 +36,7 @@ BRANCHES = {
 }
 """The blocks we know. In ConvNeXt the branch ends before its layer scale, which only shrinks what SE squeezes."""
 
+CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 GATED = ("SEModule", "SqueezeExcite", "SqueezeExcitation", "EffectiveSEModule", "SEWithNorm")
 """Classes that already are SE, in whatever library."""
 
@@ -197,15 +198,19 @@ def _named_slots(model: nn.Module, config: SEConfig, places: Sequence[str]) -> l
         raise UserError(f"se.stages={list(config.stages)} has no effect where places= names the modules")
     slots: dict[str, Slot] = {}
     for name in (name for name in names if any(fnmatchcase(name, place) for place in places)):
-        path, module = name, model.get_submodule(name)
-        while isinstance(module, nn.Sequential) and len(module):
-            # A child of it would run as a part of it: its first or last module stands for it.
-            keys = [key for key, _ in module.named_children()]
-            path = f"{path}.{keys[0 if config.placement == 'pre' else -1]}"
-            module = model.get_submodule(path)
-        if isinstance(module, nn.ModuleList | nn.ModuleDict):
+        path, gated, module = name, name, model.get_submodule(name)
+        if type(module) in (nn.ModuleList, nn.ModuleDict):
             raise UserError(f"places: {name} is a container of modules: name one inside it")
-        slots.setdefault(path, Slot(f"SE_{len(slots) + 1}", path, path))
+        while isinstance(module, CONTAINERS) and len(module):
+            # A child of it would run as a part of it, so that its first or last module holds the block. That one's
+            # output is also the output of a Sequential; a ModuleDict that can be called, as in DenseNet, has its own.
+            keys = [key for key, _ in module.named_children()]
+            inside = f"{path}.{keys[0 if config.placement == 'pre' else -1]}"
+            gated = inside if gated == path and isinstance(module, nn.Sequential) else gated
+            path, module = inside, model.get_submodule(inside)
+        if any(slot.path == path and slot.gated != gated for slot in slots.values()):
+            raise UserError(f"places: {name} ends where a module inside it is named too: name one of them")
+        slots.setdefault(gated, Slot(f"SE_{len(slots) + 1}", path, gated))
     return list(slots.values())
 
 

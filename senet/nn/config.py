@@ -1,9 +1,11 @@
 """Every axis of the SE block that the paper ablates, as one frozen value."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from senet.errors import UserError, did_you_mean
+from senet.plugins import import_users_own
 from senet.ranges import Count
 
 Block = Literal["se", "eca", "cbam", "ge", "gc", "gca", "highway", "mask"]
@@ -73,6 +75,8 @@ class SEConfig:
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
+                import_users_own()  # which may add it
+            if value not in choices:
                 raise UserError(f'se.{name} is "{value}"{did_you_mean(str(value), choices)}')
         if self.block != "se":
             self._check_rival()
@@ -85,20 +89,27 @@ class SEConfig:
                 )
 
     def _check_rival(self) -> None:
-        """Refuse the axes that the rival does not read."""
-        for axis in fields(self):
-            value = getattr(self, axis.name)
-            if not self.reads(axis.name) and value != axis.default:
-                rest = ", ".join(_READS.get(self.block, ())) or "no axis but placement and stages"
-                raise UserError(
-                    f"se.{axis.name}={value} means nothing to se.block={self.block}, which reads {rest}: "
-                    f"drop se.{axis.name}"
-                )
+        """Refuse what the rival cannot be."""
+        self.check_set(axis.name for axis in fields(self) if getattr(self, axis.name) != axis.default)
         if self.block == "highway" and self.placement != "standard":
             raise UserError(
                 f"se.placement={self.placement} means nothing to se.block=highway, which gates the addition "
                 "itself: use standard"
             )
+
+    def check_set(self, axes: Iterable[str]) -> None:
+        """Refuse axes that somebody set and the block does not read.
+
+        Raises:
+            UserError: for the first, saying what to drop.
+        """
+        for axis in axes:
+            if not self.reads(axis):
+                rest = ", ".join(_READS.get(self.block, ())) or "no axis but placement and stages"
+                raise UserError(
+                    f"se.{axis}={getattr(self, axis)} means nothing to se.block={self.block}, which reads {rest}: "
+                    f"drop se.{axis}, or the se=NAME that sets it"
+                )
 
     def reads(self, axis: str) -> bool:
         """Whether the block depends on the axis ``axis``."""

@@ -6,7 +6,7 @@ import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,6 +18,7 @@ from senet.files import configs_directory
 from senet.ledger import Job, Ledger, PlannedPoint
 from senet.models import Network, is_se
 from senet.models.families import plain_twin, se_twin
+from senet.nn.config import Block, SEConfig
 from senet.rundir import RunDir
 from senet.study.executors import LauncherConfig
 from senet.training.config import RunConfig, config_hash
@@ -178,17 +179,29 @@ def _ablation_points(request: Request, ablation: dict[str, Any]) -> list[Planned
             for o in [*entry["overrides"], *defaults]
         ]
         baseline = entry.get("baseline") or ablation["baseline"]
-        points.append(PlannedPoint(entry["label"], overrides, baseline, entry.get("paper")))
+        paper = entry.get("paper") if ablation.get("paper_trunk") in (None, plain_name) else None
+        points.append(PlannedPoint(entry["label"], overrides, baseline, paper))
     return points
 
 
 def _for_network(request: Request, point: PlannedPoint) -> list[str]:
-    """Return all overrides of a point; in an ablation a network without SE blocks has no settings of them."""
+    """Return all overrides of a point; in an ablation settings of SE reach the blocks that read them."""
     chosen = {key_of(o): o.partition("=")[2] for o in point.overrides}
     overrides = [*(o for o in request.fixed if key_of(o) not in chosen), *point.overrides]
-    if request.ablation is None or is_se(chosen.get("model", request.base["model"]["name"])):
+    if request.ablation is None:
         return overrides
-    return [o for o in overrides if key_of(o).partition(".")[0] != "se"]
+    if not is_se(chosen.get("model", request.base["model"]["name"])):
+        return [o for o in overrides if key_of(o).partition(".")[0] != "se"]
+    if (block := chosen.get("se.block", "se")) == "se":
+        return overrides
+    rival, given = SEConfig(block=cast(Block, block)), request.base["se"] or {}
+    unread = {f"se.{axis}": value for axis, value in SEConfig().to_dict().items() if not rival.reads(axis)}
+    reset = [
+        f"{key}={value}"
+        for key, value in unread.items()
+        if given.get(key.removeprefix("se."), value) != value
+    ]
+    return [*(o for o in overrides if key_of(o) not in unread), *reset]
 
 
 def signature(config: RunConfig, network: Network) -> str:

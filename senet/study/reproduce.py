@@ -107,8 +107,11 @@ def describe(table: str, request: Request, *, probing: bool) -> None:
     points, seeds = points_of(request), len(request.seeds)
     runs = {point.label: compose_run([*point.overrides, f"seed={request.seeds[0]}"]) for point in points}
     alike: dict[tuple[str, ...], list[str]] = {}
+    biases: set[str] = set()
     for point in points:
         config, _ = check_run(runs[point.label], None)
+        if config.se is not None and config.se.reads("bias"):
+            biases.add("with" if config.se.bias else "without")
         name = next(
             (o.partition("=")[2] for o in reversed(point.overrides) if key_of(o) == "recipe"), "quick"
         )
@@ -116,6 +119,8 @@ def describe(table: str, request: Request, *, probing: bool) -> None:
         alike.setdefault(tuple(lines), []).append(point.label)
     say(f"table     {table} of the paper (v4)")
     say(f"runs      {len(runs) * seeds}: {seeds} of each: {', '.join(runs)}; paper: 1 of each")
+    theirs = "with" if paper_recipe(table, runs[points[0].label]["model"]["name"]).biases else "without"
+    say(f"SE        {' and '.join(sorted(biases))} biases; paper: {theirs}")
     for shared, labels in alike.items():
         if len(alike) > 1:
             say(f"\n{', '.join(labels)}")
@@ -139,7 +144,7 @@ def _settings(recipe: str, config: RunConfig, paper: PaperRecipe) -> list[str]:
         return f"{size} of {resize} px" if resize else f"{size} px"
 
     pre, batch, epochs = config.data.preprocessing, config.global_batch, config.trainer.get("max_epochs")
-    optimizer = config.optimizer
+    optimizer, smoothing = config.optimizer, config.loss.label_smoothing
     rate = f"{optimizer.scaled_lr(batch):g}"
     if optimizer.lr_batch not in (None, batch):
         rate += f" = {optimizer.lr:g} at a batch of {optimizer.lr_batch}"
@@ -155,6 +160,9 @@ def _settings(recipe: str, config: RunConfig, paper: PaperRecipe) -> list[str]:
              f"{paper.batch}{reached}" if paper.batch else "not stated", same=batch == paper.batch),
         line("lr", f"{rate} ({optimizer.name}, {config.schedule.name})", f"{paper.lr:g}, {paper.schedule}", same=False),
         line("epochs", epochs, paper.epochs or "not stated", same=epochs == paper.epochs),
+        line("decay", f"{optimizer.weight_decay:g} of the weights", "not stated", same=False),
+        line("smoothing", f"{smoothing:g} of the labels",
+             "yes, how much is not stated" if paper.smoothing else "not mentioned", same=False),
     ]  # fmt: skip
     return [*lines, f"note      {paper.note}"] if paper.note else lines
 

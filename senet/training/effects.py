@@ -113,6 +113,8 @@ def check_effects(config: RunConfig, typed: Iterable[str], configs: Path) -> Non
             raise UserError(
                 f"{key}={json.dumps(value)} has no effect here: it needs {need}; set that or drop {key}"
             )
+    if config.se is not None:
+        config.se.check_set(key.removeprefix("se.") for key in overrides if key.startswith("se."))
     _check_sizes(config, mine)
 
 

@@ -124,7 +124,16 @@ def plain(config: DictConfig) -> dict[str, Any]:
         given = values.get("recipe", {}).get(name, {}) if isinstance(name, str) else {}
         for key in given.keys() - section.keys():
             raise UserError(f"recipe.{name}.{key}: no such key{did_you_mean(key, section)}")
+    for section, key in (("model", "weights"), ("loss", "teacher")):
+        if given := (values.get(section) or {}).get(key):
+            values[section][key] = _pinned(str(given))
     return {str(key): v for key, v in values.items() if key not in ("hydra", "recipe", *STUDY_SECTIONS)}
+
+
+def _pinned(path: str) -> str:
+    """Return where a path leads now: ``runs/latest`` will be another run when this one is resumed."""
+    given = Path(path).expanduser()
+    return str(given.resolve()) if given.exists() and given.resolve() != given.absolute() else path
 
 
 @in_one_line()  # here already: Hydra would add lines of its own

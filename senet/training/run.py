@@ -30,7 +30,7 @@ from senet.training.loggers import build_loggers, finish_loggers
 from senet.training.module import ClassificationModule
 from senet.training.trainer import build_trainer
 from senet.weights import WeightRecord, freeze, load_weights
-from senet.weights.checkpoint import newest_checkpoint
+from senet.weights.checkpoint import digest, newest_checkpoint
 from senet.weights.classes import keep_classifier
 from senet.weights.load import new_classifier
 from senet.weights.trained import read_trained
@@ -43,7 +43,7 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
     data.overfit_batches = config.trainer.get("overfit_batches", 0)
     start, step = _start(run, data)
     network = build_network(config, data, resumed=start is not None)
-    module = ClassificationModule(network, config, data, load_teacher(config, data))
+    module = ClassificationModule(network, config, data, load_teacher(config, data, run))
 
     progress = ProgressReport()
     guard = FiniteLossGuard(run)
@@ -133,11 +133,12 @@ def build_network(config: RunConfig, data: ImageData, *, resumed: bool = False) 
     return network
 
 
-def load_teacher(config: RunConfig, data: ImageData) -> Network | None:
+def load_teacher(config: RunConfig, data: ImageData, run: RunDir) -> Network | None:
     """Return the network of ``loss.teacher``, if there is one; its random draws, if any, are not the run's.
 
     Raises:
-        UserError: if it has other classes than the data, or expects images that are normalised otherwise.
+        UserError: if it has other classes than the data, expects images that are normalised otherwise, or is
+            another network than the run began with.
     """
     if config.loss.teacher is None:
         return None
@@ -155,6 +156,13 @@ def load_teacher(config: RunConfig, data: ImageData) -> Network | None:
         if theirs != ours:
             raise UserError(f"{asked} expects {key}={theirs}: set data.preprocessing.{key}, which is {ours}")
     trained.network.check_input(data.preprocessing.size)
+    weights = digest(trained.network.state_dict())
+    if run.record().get("teacher", weights) != weights:
+        raise UserError(
+            f"{asked} holds other weights than when the run began: put those back, or start a new run"
+        )
+    if rank() == 0:
+        run.update(teacher=weights)
     say(f"teacher   {trained.source}")
     return trained.network.requires_grad_(False)
 

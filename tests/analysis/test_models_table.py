@@ -70,8 +70,8 @@ def test_settings_and_size_are_counted(capsys):
     }
     classifier = 2048 * 1000
     assert (plain[320] - classifier) * 224**2 == (plain[224] - classifier) * 320**2
-    (printed,) = zoo.zoo_rows(["se_resnet50"], zoo.Settings(se={"reduction": 8}))
-    assert printed.paper_params_m == "30.7"
+    twin, printed = zoo.zoo_rows(["resnet50", "se_resnet50"], zoo.Settings(se={"reduction": 8}))
+    assert (twin.paper_params_m, printed.paper_params_m) == ("25.6", "30.7")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,7 @@ def test_settings_and_size_are_counted(capsys):
         (["resnet50", "se.reduction=8"], "has no SE block"),
         (["se_resnet50", "se.reductoin=8"], 'did you mean "reduction"'),
         (["se_resnet50", "se.reduction=0"], "integer of 1 or more"),
+        (["se_resnet50", "se.block=eca", "se.reduction=16"], "means nothing to se.block=eca"),
         (["se_resnet50", "model.dropout=x"], "cannot be built with model.dropout=x"),
         (["se_resnet50", "trainer.devices=2"], "se.KEY=VALUE and model.KEY=VALUE"),
         (["se_inception_v3", "--size", "32"], "needs images of 75 pixels"),

@@ -48,6 +48,35 @@ TRUNKS = {
 }  # name: builder, places, inputs, blocks, channels of the first
 
 
+def test_a_block_of_a_densenet_is_a_module_dict_that_is_called():
+    network = torchvision.models.densenet121(num_classes=4).eval()
+    report = attach_se(network, SEConfig(), ["features.denseblock?"], inputs=IMAGE)
+    assert [block.channels for block in report.blocks] == [256, 512, 1024, 1024]
+    seen = []
+    network.features.denseblock4.register_forward_hook(lambda *given: seen.append(given[2]))
+    network.features.norm5.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    assert network(torch.rand(IMAGE)).shape == (2, 4)
+    assert torch.equal(*seen)
+    plain = torchvision.models.densenet121(num_classes=4).eval()
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if "attached_se" not in k})
+    plain.features.denseblock4.register_forward_hook(lambda *given: seen.append(given[2]))
+    for block in report.blocks[:3]:  # in the trunk without them by hand
+        gate = network.get_submodule(f"{block.path}.attached_se")
+        plain.get_submodule(block.path.rpartition(".")[0]).register_forward_hook(
+            lambda _, __, x, gate=gate: gate(x)
+        )
+    image = torch.rand(IMAGE)
+    seen.clear()
+    network(image), plain(image)
+    torch.testing.assert_close(
+        seen[1], network.get_submodule(f"{report.blocks[3].path}.attached_se")(seen[2])
+    )
+    with pytest.raises(UserError, match="name one of them"):
+        attach_se(
+            plain, SEConfig(), ["features.denseblock1", "features.denseblock1.denselayer6"], inputs=IMAGE
+        )
+
+
 def built(name: str) -> nn.Module:
     torch.manual_seed(0)
     network = TRUNKS[name][0](num_classes=4)

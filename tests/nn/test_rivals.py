@@ -15,6 +15,7 @@ from senet.models.families import FAMILIES
 from senet.nn import AttentionBlock, ResidualTail, build_block, set_kernels
 from senet.nn.config import CHOICES
 from senet.nn.folding import fold_batch_norms
+from senet.training.entry import check_run
 from senet.weights.load import check_architecture
 
 RIVALS = [block for block in CHOICES["block"] if block != "se"]
@@ -235,6 +236,17 @@ def test_folded_for_inference_it_is_the_same(block: str, placement: str):
 def test_axes_that_mean_nothing_are_refused(values: dict, words: str):
     with pytest.raises(UserError, match=words):
         SEConfig(**values)
+
+
+def test_an_axis_that_was_set_is_refused_also_at_its_default(compose):
+    def check(*typed: str) -> None:
+        values = compose("model=se_resnet20", *typed)
+        check_run({key: value for key, value in values.items() if key != "resume"}, typed)
+
+    with pytest.raises(UserError, match=r"se.reduction=16 means nothing to se.block=eca"):
+        check("se.block=eca", "se.reduction=16")
+    with pytest.raises(UserError, match=r"se.bias=False means .* drop se.bias, or the se=NAME that sets it"):
+        check("se=ablation", "se.block=eca")
 
 
 def test_weights_of_another_block_are_refused():

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from senet import SEConfig, SqueezeExcitation, UserError, create_model
 from senet.nn import BasicBlock, Bottleneck, ResidualTail, register_gate, register_squeeze, set_kernels
 from senet.nn import se as module
 from senet.nn.config import CHOICES
+from senet.plugins import import_users_own
 
 
 def test_equals_its_formula_in_float64():
@@ -164,7 +167,7 @@ def test_squeezes_are_differentiable_where_a_map_is_constant_or_negative(squeeze
         assert x.grad.isfinite().all()
 
 
-def test_a_squeeze_and_a_gate_of_ones_own(monkeypatch: pytest.MonkeyPatch):
+def test_a_squeeze_and_a_gate_of_ones_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """One function, one name: built, not fused, and known to a checkpoint by its name."""
     for names, key in ((module.SQUEEZES, "squeeze"), (module.GATES, "gate")):
         monkeypatch.setattr(module, f"{key.upper()}S", dict(names))
@@ -181,6 +184,22 @@ def test_a_squeeze_and_a_gate_of_ones_own(monkeypatch: pytest.MonkeyPatch):
     assert SEConfig(**config.to_dict()) == config
     with pytest.raises(UserError, match=r"se\.squeeze is median"):
         set_kernels(ResidualTail(4, config), "triton")
+    with monkeypatch.context() as patch:  # as train.py finds it, in every process of a job
+        patch.syspath_prepend(tmp_path)
+        (tmp_path / "my_blocks.py").write_text(
+            "from senet.nn import register_squeeze\n\nregister_squeeze('first', lambda x: x[:, :, :1, :1])\n"
+        )
+        for modules in ("my_blocks", "no_blocks"):
+            import_users_own.cache_clear()
+            patch.setenv("SENET_PLUGINS", modules)
+            if modules == "my_blocks":
+                torch.testing.assert_close(
+                    module.SQUEEZES[SEConfig(squeeze="first").squeeze](x), x[:, :, :1, :1]
+                )
+            else:
+                with pytest.raises(UserError, match="SENET_PLUGINS=no_blocks: there is no such module"):
+                    SEConfig(squeeze="second")
+    import_users_own.cache_clear()
     with pytest.raises(UserError, match='has a "median" already'):
         register_squeeze("median", lambda x: x)
     with pytest.raises(UserError, match='has a "avg" already'):

@@ -16,6 +16,7 @@ from senet.rundir import RunDir
 from senet.study import commands
 from senet.study.archive import archive
 from senet.study.executors import LauncherConfig, build_slots, job_environment
+from senet.study.plan import composing, parse, points_of
 from senet.training.entry import command_line
 
 ABLATIONS = sorted(path.stem for path in (ROOT / "configs" / "ablation").glob("*.yaml"))
@@ -236,6 +237,25 @@ def test_a_run_directory_that_was_removed_is_made_again(study, tmp_path: Path):
     again = FakeExecutor(flat)
     assert study(again, "ablation=squeeze") == 0
     assert len(again.started) == 1
+
+
+@pytest.mark.slow
+def test_rivals_get_what_they_read_and_published_figures_stand_beside_their_own_trunk(study, tmp_path: Path):
+    small = ("ablation=rivals", "model=se_resnet20", "se=ablation", "se.reduction=8")
+    assert study(FakeExecutor(flat), *small) == 0
+    ledger = ledger_of(tmp_path)
+    blocks = {
+        job["label"]: RunDir(ledger["path"] / job["run"]).config()["se"] for job in ledger["jobs"].values()
+    }
+    assert blocks.pop("plain") is None
+    assert {label: (se["reduction"], se["bias"]) for label, se in blocks.items()} == {
+        "SE": (8, False), "ECA": (16, True), "CBAM": (8, False), "GE-theta-minus": (16, True), "GC, adding": (8, True),
+        "GC, scaling": (8, True), "highway gate": (16, True), "soft mask": (8, False),
+    }  # fmt: skip
+    assert {point["paper"] for point in ledger["points"]} == {None}
+    with composing():
+        points = points_of(parse(["ablation=rivals", "model=se_resnet50"]))
+    assert points[2].paper == "eca_resnet50"
 
 
 @pytest.mark.slow

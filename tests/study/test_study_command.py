@@ -29,7 +29,8 @@ QUICK = lambda config: [60.0 + config["seed"]]  # noqa: E731
         ("T8", "imagenet", 1, ["recipe    senet154", "batch     32 = 32 x 1; paper: 2048"]),
         ("T9", "imagefolder", 1, ["crop      320 of 366 px"]),
         ("T4", "digits", 6, ["recipe    quick", "crop      8 px; paper: 32 px"]),
-        ("T10", "digits", 6, []), ("T13", "imagefolder", 5, ["recipe    paper_ablation"]), ("T15", "digits", 2, []),
+        ("T10", "digits", 6, ["SE        with biases; paper: without", "smoothing 0.1 of the labels; paper: yes"]),
+        ("T13", "imagefolder", 5, ["recipe    paper_ablation"]), ("T15", "digits", 2, []),
         ("T16", "imagenet", 3, ["epochs    300; as in"]),
     ],
 )  # fmt: skip

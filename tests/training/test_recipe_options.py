@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from senet.data.inputs import InputStep
 from senet.data.sets import SyntheticConfig
 from senet.integrations.imagenet_names import wordnet_ids
 from senet.nn.tail import ResidualTail, set_drop_path
+from senet.rundir import RunDir
 from senet.training.effects import notes
 from senet.training.entry import check_run, new_run
 from senet.training.jobs import run_processes
@@ -203,6 +205,20 @@ def test_a_student_learns_from_a_run_and_keeps_nothing_of_it(train, monkeypatch)
     assert all(key.startswith("model.") for key in state(student))
     train(*QUICK, f"loss.teacher={teacher}", "data.num_classes=5", expect=2)
     train(*QUICK, f"loss.teacher={teacher}", "data.preprocessing.mean=[0.4,0.5,0.5]", expect=2)
+
+
+@pytest.mark.slow
+def test_a_resumed_student_has_the_teacher_it_began_with(train):
+    teacher = train(*QUICK, "trainer.max_epochs=1", "model=resnet20", "name=teacher")
+    latest = teacher.parent / "latest"
+    student = train(*QUICK, "trainer.max_epochs=1", f"loss.teacher={latest}")
+    assert latest.resolve() == student
+    train("trainer.max_epochs=2", resume=student)
+    assert f"teacher   {teacher}" in (student / "log.txt").read_text().rpartition("continuing at")[2]
+    other = train(*QUICK, "trainer.max_epochs=1", "model=resnet20", "seed=1")
+    shutil.copy(other / "checkpoints/best.ckpt", teacher / "checkpoints/best.ckpt")
+    train("trainer.max_epochs=3", resume=student, expect=2)
+    assert "other weights than when the run began" in RunDir(student).record()["error"]
 
 
 @pytest.mark.slow
