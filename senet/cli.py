@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from senet import __version__
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError, did_you_mean, in_a_line
 from senet.terminal import complain
 
 PROGRAMS = {
@@ -74,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(command.run(subparser.parse_args(words[1:])))
     except UserError as error:
         complain(f"error: {error}")
+        return 2
+    except OSError as error:  # a file that cannot be read or written; it is named
+        complain(f"error: {in_a_line(error)}")
         return 2
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from senet.data.datasets import BadImage
 from senet.data.files.decoders import Decoder, build_decoder
-from senet.data.files.folder import is_image, walk_class
+from senet.data.files.folder import IRREGULAR, is_image, walk_class
 from senet.data.preprocessing import Preprocessing
 from senet.data.tools import work
 from senet.errors import UserError
@@ -101,7 +101,8 @@ def find_images(given: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in given:
         if name == "-":
-            found += [line.rstrip("\r\n") for line in sys.stdin if line.strip()]
+            for line in (line.rstrip("\r\n") for line in sys.stdin if line.strip()):
+                found += _images_under(Path(line)) if os.path.isdir(line) else [line]
         elif os.path.isdir(name):
             found += _images_under(Path(name))
         elif os.path.lexists(name):
@@ -119,7 +120,12 @@ def find_images(given: Sequence[str]) -> list[str]:
 
 
 def _images_under(folder: Path) -> list[str]:
-    inside = (f"{part.path}/{file}" for part in walk_class(folder, ".") for file in part.images)
+    """Return the images of a folder, those too that turn out to be links to nothing."""
+    inside = (
+        f"{part.path}/{file}"
+        for part in walk_class(folder, ".")
+        for file in [*part.images, *filter(is_image, part.others.get(IRREGULAR, ()))]
+    )
     return sorted(os.path.normpath(folder / file) for file in inside)
 
 

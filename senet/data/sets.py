@@ -24,7 +24,7 @@ FOLDERS = {"train": ("train",), "val": ("val", "test")}
 class FolderConfig(FilesConfig):
     """A tree ``root/{train,val}/CLASS/*``; ``test/`` is accepted for ``val/``.
 
-    With ``val_fraction`` or folds, ``root/train/CLASS/*`` or ``root/CLASS/*`` is enough.
+    With ``val_fraction`` or folds, ``root/train/CLASS/*`` or ``root/CLASS/*`` is enough, as is the latter to evaluate.
 
     Attributes:
         in_memory: decode everything once and keep it as uint8; ``None`` does so for images of up to 64 pixels
@@ -59,11 +59,14 @@ class FolderConfig(FilesConfig):
         Raises:
             UserError: if there is none.
         """
-        from senet.data.files.folder import find_split
+        from senet.data.files.folder import class_folders, find_split
 
-        root = Path(self.root).expanduser()
+        root, splits = Path(self.root).expanduser(), [name for names in FOLDERS.values() for name in names]
         if self.holds_out and root.is_dir() and not (root / "train").is_dir():
             return root  # the classes lie under the root itself
+        alone = root.is_dir() and not any((root / name).is_dir() for name in splits)
+        if split == "val" and alone and class_folders(root):
+            return root  # likewise, to evaluate on all of them; training asks for the other split first
         return find_split(root, FOLDERS[split])
 
 
@@ -296,7 +299,11 @@ def stored_images(source: Path, images: Path | None = None) -> FolderConfig | Cs
     if source.is_file():
         labels = CsvConfig(file=str(source), root=str(images or ""))
         spreadsheet = integration("spreadsheet", package="csv", asked=str(source))
-        return labels if spreadsheet.has_val(source) else replace(labels, val_fraction=0.5)
+        return (
+            labels
+            if spreadsheet.has_val(source, images or source.parent)
+            else replace(labels, val_fraction=0.5)
+        )
     if images is not None:
         raise UserError(f"--images {images} belongs to a file of labels, and {source} is none")
     folder = FolderConfig(root=str(source))

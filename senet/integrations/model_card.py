@@ -57,7 +57,8 @@ def model_card(trained: Trained, model: Path, export: str, to: str) -> str:
         f"Classes ({len(names)})": [shown],
         "Training": training(trained, model),
         "Limits": [
-            "It says one of its classes for every image, whatever it shows; the probabilities are not calibrated.",
+            "- It says one of its classes for every image, whatever it shows; the probabilities are not calibrated.",
+            f"- It was judged on images of {pre.size} px like those it was trained on; of others nothing is known.",
         ],
         "This export": [export, "", f"```python\n{USES[to]}\n```"],
     }
@@ -76,8 +77,14 @@ def training(trained: Trained, model: Path) -> list[str]:
         return [f"- weights: {trained.source}", *([f"- {trained.words}"] if trained.words else [])]
     config = trained.checkpoint.config
     optimizer, schedule = config["optimizer"], config["schedule"]
+    start = config["model"].get("weights")
+    slower = optimizer.get("trunk_lr", 1.0)
+    share = config["data"].get("val_fraction")
     lines = [
         f"- data: {config['data']['name']}; weights: {trained.weights}, step {trained.checkpoint.step:,}",
+        f"- started from: {Path(start).name if start else 'random weights'}"
+        + (f"; trunk at {slower:g} of the classifier's rate" if slower != 1 else ""),
+        *([f"- validation images: {share:.0%} of each class, held out from training"] if share else []),
         f"- recipe: {optimizer['name']}, lr {optimizer['lr']}, weight decay {optimizer.get('weight_decay')}, "
         f"{schedule['name']} schedule, {config['trainer'].get('max_epochs')} epochs, "
         f"batch {config['data']['batch_size']} per device, seed {config['seed']}",

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch import Tensor
 from senet.data.preprocessing import Preprocessing
 from senet.errors import UserError, did_you_mean
 from senet.integrations.peers import PEERS, Peer, Source, expected
-from senet.integrations.rename import rename
+from senet.integrations.rename import rename, renamer, reverse
 from senet.models import is_se
 from senet.nn import SEConfig
 from senet.weights.keys import check_keys
@@ -22,17 +22,33 @@ OWN = "senet_"
 HEAD = "head.fc."
 COUNT = "num_batches_tracked"
 
+
+class Reason(NamedTuple):
+    """What tells other networks apart: a key, the dimensions of its tensor if they matter, the reason in words."""
+
+    pattern: str
+    words: str
+    dims: int | None = None
+
+
 REASONS = (
-    (r"(^|\.)(cls_token|pos_embed|patch_embed)", "it is a transformer"),
-    (
+    Reason(r"(^|\.)(cls_token|pos_embed|patch_embed)|attn\.qkv\.", "it is a transformer"),
+    Reason(
         r"^conv1\.\d+\.|^layer0\.conv2\.",
         "its stem has three convolutions (the variants called d, s or t), ours one",
     ),
-    (r"downsample\.1\.weight$", "its shortcuts pool before they project (the variants called d)"),
-    (r"^layer\d+\.\d+\.(downsample|shortcut)\.", "its shortcuts are convolutions, ours have no weights"),
-    (r"\.(attn|eca|gc|cbam)\.", "its blocks have another attention than SE"),
+    # In any ResNet that is a BatchNorm; a convolution there follows a pooling.
+    Reason(
+        r"^layer\d+\.\d+\.downsample\.1\.weight$",
+        "its shortcuts pool before they project (the variants called d)",
+        dims=4,
+    ),
+    Reason(r"\.(attn|eca|gc|cbam)\.", "its blocks have another attention than SE"),
+    Reason(r"^layer\d+\.\d+\.shortcut\.", "its shortcuts are convolutions, ours have no weights"),
 )
-"""What tells other networks apart, in words: patterns of keys, the first that fits."""
+"""The first that fits is said."""
+NEAR = 0.5
+"""Share of differing tensors up to which a network is worth naming as the nearest."""
 
 
 class Recognised(NamedTuple):
@@ -105,21 +121,71 @@ def refusal(content: object, model: str | None) -> str:
     state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
     if model is None and any(key.startswith("stages.") for key in state) and "head.fc.weight" in state:
         return "it has senet's names, but no record of its network: give a checkpoint, or model.weights= of a run"
-    for pattern, reason in REASONS:
-        key = next((key for key in state if re.search(pattern, key)), None)
+    for reason in REASONS:
+        key = next(
+            (
+                key
+                for key, tensor in state.items()
+                if re.search(reason.pattern, key) and reason.dims in (None, tensor.dim())
+            ),
+            None,
+        )
         if key is not None and not key.startswith(("stem.", "stages.")):
-            return f'{reason} ("{prefix}{key}", {tuple(state[key].shape)}): no network of ours is the same'
-    for source in TABLES:
-        for name, peer in PEERS[source].items():
-            if peer.model != model:
-                continue
-            ours = _converted(state, peer, name)
-            if ours is not None and (why := _mismatch(ours, peer, f"{source}'s {name}")):
-                return why
+            shape = tuple(state[key].shape)
+            return f'{reason.words} ("{prefix}{key}", {shape}): no network of ours is the same'
+    if words := _nearest(state, prefix, model) or (model and _nearest(state, prefix, None)):
+        return words
     keys = list(state)
     shown = ", ".join(f'"{key}"' for key in keys[:2])
     under = f' under "{prefix}"' if prefix else ""
     return f"its {len(keys)} tensors{under} ({shown}, ...) are named as in no network that is known here"
+
+
+def _nearest(state: Mapping[str, Tensor], prefix: str, model: str | None) -> str | None:
+    """Return how the most similar peer, of our network ``model`` if that is given, differs from ``state``."""
+    found = [
+        (share, f"the nearest network is {name} of {source}, but {words}")
+        for source in TABLES
+        for name, peer in PEERS[source].items()
+        if model in (None, peer.model)
+        for share, words in _differences(state, prefix, peer)
+        if share <= NEAR
+    ]
+    return min(found)[1] if found else None
+
+
+def _differences(state: Mapping[str, Tensor], prefix: str, peer: Peer) -> Iterator[tuple[float, str]]:
+    """Yield the share of tensors that differ from ``peer``'s and the first of them in words, if most have a place."""
+    rename_to, rename_back = renamer(peer.rules), renamer(reverse(peer.rules))
+    ours, unknown = {}, []
+    for key, tensor in state.items():
+        module, _, leaf = key.rpartition(".")
+        if (place := rename_to(module)) is not None:
+            ours[f"{place}.{leaf}"] = tensor
+        elif not peer.dropped or not key.startswith(peer.dropped):
+            unknown.append(key)
+    if len(unknown) > NEAR * len(state):
+        return
+    needed = expected(peer, ours)
+    for optional in (HEAD, COUNT):
+        if not any(optional in key for key in ours):
+            needed = {key: value for key, value in needed.items() if optional not in key}
+
+    def theirs(key: str) -> str:
+        module, _, leaf = key.rpartition(".")
+        return f'"{prefix}{rename_back(module) or module}.{leaf}"'
+
+    shapes = [
+        f"{theirs(key)} is {tuple(ours[key].shape)} where that has {tuple(value.shape)}"
+        for key, value in needed.items()
+        if key in ours and ours[key].shape != value.shape
+    ]
+    lacks = [f"these weights lack {theirs(key)}" for key in needed if key not in ours]
+    more = [f"these weights have {theirs(key)} besides" for key in ours if key not in needed]
+    more += [f'these weights have "{prefix}{key}" besides' for key in unknown]
+    if words := [*shapes, *lacks, *more]:
+        others = f", and {len(words) - 1:,} more differ" if len(words) > 1 else ""
+        yield len(words) / max(1, len(needed)), words[0] + others
 
 
 def default_preprocessing(source: Source, name: str) -> Preprocessing:

@@ -11,7 +11,8 @@ Rule = tuple[str, str]
 """(their module, our module). ``#`` stands for a number and ``*`` for any path that both names share."""
 
 
-def _renamer(rules: Iterable[Rule]) -> Callable[[str], str | None]:
+def renamer(rules: Iterable[Rule]) -> Callable[[str], str | None]:
+    """Return a function from a module's name to the one that ``rules`` give it, or None."""
     exact: dict[str, str] = {}
     patterns: list[tuple[re.Pattern[str], str]] = []
     for theirs, ours in rules:
@@ -40,7 +41,7 @@ def rename(state: Mapping[str, Tensor], rules: Iterable[Rule], source: str) -> d
     Raises:
         UserError: naming the first key that no rule covers.
     """
-    find = _renamer(rules)
+    find = renamer(rules)
     renamed = {}
     for key, tensor in state.items():
         module, _, leaf = key.rpartition(".")

@@ -5,6 +5,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,10 +16,13 @@ from senet.data.files.folder import checked_id
 from senet.errors import UserError
 from senet.files import read_regular
 
+if TYPE_CHECKING:
+    import _csv
+
 COLUMNS = {
     "path": ("path", "image", "file", "filename", "image_path", "file_name", "filepath"),
     "label": ("label", "class", "category", "target", "class_name"),
-    "split": ("split", "set", "subset", "fold", "partition"),
+    "split": ("split", "set", "subset", "partition"),
 }
 """What the columns may be called, in any case."""
 SPLITS: Mapping[str, str] = {
@@ -55,9 +59,9 @@ class LabelledFiles(Records):
         return checked_id(self, self.file)
 
 
-def has_val(file: Path) -> bool:
+def has_val(file: Path, root: Path) -> bool:
     """Whether a label file names validation images."""
-    return not {of for _, _, of in _rows(file)}.isdisjoint(("val", "test"))
+    return not {of for _, _, of in _rows(file, root)}.isdisjoint(("val", "test"))
 
 
 def read_labels(
@@ -76,9 +80,9 @@ def read_labels(
         UserError: for a file without these columns, an empty or doubled row, an unknown split, a class that is not
             trained on, a file that is missing.
     """
-    rows = list(_rows(file))
+    rows = list(_rows(file, root))
     splits = {of for _, _, of in rows}
-    if splits == {None} and not holds_out:
+    if splits == {None} and split == "train" and not holds_out:  # an evaluation takes all rows
         raise UserError(
             f"{file} has no column split (train, val): add one, or set data.val_fraction=0.2 or data.sampling.folds=5"
         )
@@ -104,40 +108,63 @@ def _number_first(label: str) -> tuple[int, int, str]:
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
 
 
-def _rows(file: Path) -> Iterator[tuple[str, str, str | None]]:
-    """Yield path, label and split of every row; each path once."""
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file} is not UTF-8: save it as CSV UTF-8") from error
-    except OSError as error:
-        raise UserError(f"data.file={file}: {error.strerror}") from error
-    heading = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t|", key=heading.count))
-    titles = [title.strip().lower() for title in next(reader, [])]
-    where = {
-        kind: next((titles.index(n) for n in names if n in titles), None) for kind, names in COLUMNS.items()
-    }
-    path_at, label_at, split_at = where["path"], where["label"], where["split"]
+def _rows(file: Path, root: Path) -> Iterator[tuple[str, str, str | None]]:
+    """Yield path, label and split of every row; each image once."""
+    text, delimiter, before = _table(file)
+    reader = _reader(text, delimiter)
+    titles = _titles(reader)
+    path_at, label_at, split_at = _places(titles)
     if path_at is None or label_at is None:
         raise UserError(
             f"{file} needs a heading with the columns path and label; it has {', '.join(titles) or 'none'}"
         )
     seen: dict[str, int] = {}
     for cells in reader:
-        number = reader.line_num
+        number = before + reader.line_num
         if not any(cell.strip() for cell in cells):
             continue
         row = [*(cell.strip() for cell in cells), *[""] * len(titles)]
         path, label = row[path_at].replace("\\", "/"), row[label_at]
         if not path or not label:
             raise UserError(f"{file}, line {number}: no {'label' if path else 'path'}")
-        if path in seen:
-            raise UserError(f"{file}, line {number}: {path} stands in line {seen[path]} already")
-        seen[path] = number
+        path = os.path.normpath(path)
+        image = os.path.normpath(root / path)  # it may be written in several ways
+        if image in seen:
+            raise UserError(f"{file}, line {number}: {path} stands in line {seen[image]} already")
+        seen[image] = number
         word = "" if split_at is None else row[split_at].lower()
         if split_at is not None and word not in SPLITS:
-            raise UserError(f'{file}, line {number}: split "{word}" is neither train nor val')
+            raise UserError(f'{file}, line {number}: {titles[split_at]} "{word}" is neither train nor val')
         yield path, label, SPLITS[word] if split_at is not None else None
     if not seen:
         raise UserError(f"{file} has no rows")
+
+
+def _table(file: Path) -> tuple[str, str, int]:
+    """Return the table in a file, what separates its columns, and the number of lines before it."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8: save it as CSV UTF-8") from error
+    except OSError as error:
+        raise UserError(f"data.file={file}: {error.strerror}") from error
+    before, told = 0, None
+    while (line := text.partition("\n"))[1] and (not line[0].strip() or line[0].lower().startswith("sep=")):
+        told = line[0].strip()[4:] or told  # as Excel writes it
+        text, before = line[2], before + 1
+    likely = sorted(",;\t|", key=line[0].count, reverse=True)
+    fitting = (mark for mark in likely if None not in _places(_titles(_reader(text, mark)))[:2])
+    return text, told or next(fitting, likely[0]), before
+
+
+def _reader(text: str, delimiter: str) -> "_csv.Reader":
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+
+
+def _titles(reader: Iterator[list[str]]) -> list[str]:
+    return [title.strip().lower() for title in next(reader, [])]
+
+
+def _places(titles: list[str]) -> list[int | None]:
+    """Return where the columns of ``COLUMNS`` stand."""
+    return [next((titles.index(n) for n in names if n in titles), None) for names in COLUMNS.values()]

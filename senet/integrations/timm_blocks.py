@@ -1,9 +1,9 @@
 """timm's attention blocks in the places of the SE block."""
 
-from typing import Any
+from typing import Any, cast
 
 from timm.layers.create_attn import create_attn
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from senet.nn.attention import AttentionBlock
 from senet.nn.config import SEConfig
@@ -36,5 +36,10 @@ class TimmBlock(AttentionBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what timm's block makes of ``x``."""
+        if self.config.block == "ge" and isinstance(
+            cast(object, x), fx.Proxy
+        ):  # timm's asks for the mean's shape
+            traced: Tensor = x * self.inner.get_submodule("gate")(x.mean((2, 3), keepdim=True))
+            return traced
         scaled: Tensor = self.inner(x)
         return scaled

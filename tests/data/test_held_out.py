@@ -49,7 +49,7 @@ def test_a_folder_without_val(train, evaluate, image_tree: Path, tmp_path: Path,
     )
     settings = ("data=imagefolder", f"data.root={root}", *sizes, "trainer.max_epochs=1")
     with pytest.raises(UserError, match=r"data\.val_fraction=0\.2 or data\.sampling\.folds=5"):
-        FolderConfig(root=str(root)).records("val", None)
+        FolderConfig(root=str(root)).records("train" if flat else "val", None)
     run = train(*settings, "data.val_fraction=0.25")
     held = RunDir(run).held_out()
     assert held is not None
@@ -62,6 +62,7 @@ def test_a_folder_without_val(train, evaluate, image_tree: Path, tmp_path: Path,
         shutil.copy(where / "cat" / "0.jpg", where / "cat" / f"0_{index}.jpg")
     result = evaluate(f"run={run}", "which=last")
     assert result["count"] == 4
+    assert evaluate(f"run={run}", "data=imagefolder", f"data.root={where}", "data.workers=0")["count"] == 19
     (root / Path(held[0]).relative_to(root.name if flat else ".")).unlink()
     with pytest.raises(AssertionError, match="is not there any more"):
         evaluate(f"run={run}")
@@ -88,6 +89,17 @@ def test_labels_in_a_file(image_tree: Path, tmp_path: Path):
     assert [val.name(0), val.labels.tolist()] == ["val/dog/0.jpg", [0]]
     write("path\tlabel\ntrain\\cat\\0.jpg\ta\n")
     assert read_labels(file, image_tree, "train", None, True).name(0) == "train/cat/0.jpg"
+    assert len(read_labels(file, image_tree, "val", None, False)) == 1  # an evaluation takes all
+    write("sep=;\r\n\r\npath;label;fold;a, b, c, d\r\n./train/cat/0.jpg;a;3;\r\n")  # as Excel writes it
+    assert read_labels(file, image_tree, "train", None, True).name(0) == "train/cat/0.jpg"
+    write(
+        f"sep=;\npath;label\ntrain/cat/0.jpg;a\n./train/../train/cat/0.jpg;b\n{image_tree}/train/cat/0.jpg;b\n"
+    )
+    with pytest.raises(UserError, match=r"line 4: train/cat/0.jpg stands in line 3 already"):
+        read_labels(file, image_tree, "train", None, True)
+    write(f"path,label\ntrain/cat/0.jpg,a\n{image_tree}/train/cat/0.jpg,b\n")
+    with pytest.raises(UserError, match=r"line 3: .* stands in line 2 already"):
+        read_labels(file, image_tree, "train", None, True)
     for text, sentence in (
         ("path,label\ntrain/cat/0.jpg,a\n", "no column split"),
         ("a,b\n1,2\n", "needs a heading with the columns path and label; it has a, b"),

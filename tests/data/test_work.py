@@ -2,6 +2,9 @@
 
 import os
 import signal
+import time
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +20,23 @@ def square(number: int) -> int:
     return number * number
 
 
+def note(folder: Path, number: int) -> int:
+    (folder / str(number)).touch()
+    return number
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_results_come_in_order(workers):
     assert list(work(square, range(12), "squares", workers, chunk=3)) == [n * n for n in range(12)]
+
+
+def test_work_is_done_a_few_chunks_ahead_and_no_more(tmp_path: Path):
+    """Decoded images that nobody has taken yet would fill the memory."""
+    results = work(partial(note, tmp_path), range(200), "notes", 2, chunk=2)
+    assert next(results) == 0
+    time.sleep(0.5)
+    assert len(list(tmp_path.iterdir())) <= 2 * 2 * 2 + 2
+    assert list(results) == list(range(1, 200))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -36,8 +36,9 @@ def checkpoint(file: Path, name: str = "se_resnet20", **options: object) -> Path
         torch.nn.init.normal_(network.head.fc.weight, std=0.5)
     record = {
         "config": {
-            "data": {"name": "imagefolder", "root": "/nowhere", "batch_size": 2},
-            "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4},
+            "model": {"name": name, "weights": "/somewhere/released.pth"},
+            "data": {"name": "imagefolder", "root": "/nowhere", "batch_size": 2, "val_fraction": 0.2},
+            "optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 1e-4, "trunk_lr": 0.1},
             "schedule": {"name": "cosine"},
             "trainer": {"max_epochs": 3},
             "seed": 0,
@@ -101,7 +102,14 @@ def test_predict_goes_on_over_broken_files(folder, tmp_path, capsys, monkeypatch
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{folder}/0.png")
     assert "gone.png (FileNotFoundError" in captured.err
+    (folder / "more" / "lost.png").symlink_to(tmp_path / "nowhere")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{folder}\n"))
+    assert main(["predict", str(file), "-", "--workers", "0"]) == 1
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 7
+    assert "lost.png (FileNotFoundError" in captured.err
     for words, sentence in (
+        ([str(folder), "--output", str(tmp_path / "no/such.csv")], "no/such.csv: No such file or directory"),
         ([str(tmp_path / "nothing")], "no such file, folder or match"),
         ([str(folder), "--top", "0"], "--top 0 must be 1 or more"),
         ([str(folder), "--device", "cuda:77"], "there is none here"),
@@ -134,7 +142,8 @@ def test_an_export_is_the_same_network(folder, tmp_path, capsys, to, fold):
         with torch.no_grad():
             torch.testing.assert_close(theirs(images), network(images), rtol=1e-4, atol=1e-4)
     card = (out / "README.md").read_text()
-    for said in ("se_resnet20", "r = 4", "shorter side to 40 px", "dog, wild", "sgd, lr 0.1"):
+    for said in ("se_resnet20", "r = 4", "shorter side to 40 px", "dog, wild", "sgd, lr 0.1",
+                 "started from: released.pth; trunk at 0.1 of", "20% of each class, held out"):  # fmt: skip
         assert said in card
 
 

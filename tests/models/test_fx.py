@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import fx
 
-from senet import create_model, model_names
+from senet import SEConfig, create_model, model_names
 from senet.models import is_se
+from senet.nn.config import CHOICES
 
 
 @pytest.mark.slow
@@ -23,6 +24,14 @@ def test_a_traced_network_computes_the_same(name, training):
     images = torch.randn(2, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(traced(images), network(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [block for block in CHOICES["block"] if block != "se"])
+def test_a_network_with_a_rival_of_se_is_traced(block):
+    torch.manual_seed(0)
+    network, images = create_model("se_resnet20", se=SEConfig(block=block)).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(fx.symbolic_trace(network)(images), network(images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

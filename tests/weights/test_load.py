@@ -332,6 +332,25 @@ def test_torchvisions_and_timms_other_networks(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_what_does_not_fit_names_the_key_the_shapes_and_the_nearest_network(tmp_path):
+    path, whole = tmp_path / "weights.pth", torchvision.models.resnet18(num_classes=3).state_dict()
+    stem, counter = torch.ones(64, 3, 5, 5), "layer3.1.bn2.running_var"
+    for state, sentence in (
+        ({"state_dict": whole | {"conv1.weight": stem}},
+         r'is resnet18 of .*"state_dict\.conv1\.weight" is \(64, 3, 5, 5\) where that has \(64, 3, 7, 7\)$'),
+        ({key: value for key, value in whole.items() if key != counter}, rf'resnet18 of .* lack "{counter}"$'),
+        (whole | {"layer9.weight": stem}, r'resnet18 of .* have "layer9\.weight" besides$'),
+        (timm.create_model("resnet50_gn").state_dict(), r'resnet50 of .* lack "bn1\.running_mean", and 105 more'),
+        (timm.create_model("convnext_atto").state_dict(), "are named as in no network that is known"),
+        (timm.create_model("resnetaa50d").state_dict(), "its stem has three convolutions"),
+        (timm.create_model("vit_tiny_patch16_224").state_dict(), "it is a transformer"),
+    ):  # fmt: skip
+        torch.save(state, path)
+        for name in ("resnet18", "resnet101"):
+            with pytest.raises(UserError, match=sentence):
+                load_weights(str(path), create_model(name, num_classes=3))
+
+
 def test_timms_folder_with_a_config(tmp_path):
     theirs = timm.create_model("resnet18", num_classes=4)
     safetensors.torch.save_file(theirs.state_dict(), tmp_path / "model.safetensors")

@@ -119,6 +119,10 @@ class Listing(NamedTuple):
         return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
 
 
+IRREGULAR = "no regular file"
+"""A pipe, a device, a link to nothing, among ``ClassFolder.others``."""
+
+
 class ClassFolder(NamedTuple):
     """A folder of a class: its path relative to the split, its images, and the other files by kind."""
 
@@ -140,8 +144,8 @@ def find_split(root: Path, names: tuple[str, ...]) -> Path:
             return root / name
     raise UserError(
         f"data.root={root} has no {'/ or '.join(names)}/ folder with one folder per class; to validate on a part of "
-        "the training images, set data.val_fraction=0.2 or data.sampling.folds=5: train/, or the classes alone, are "
-        "then enough"
+        "the training images, train with data.val_fraction=0.2 or data.sampling.folds=5: train/, or the classes alone, "
+        "are then enough; eval.py takes a folder with the classes alone"
     )
 
 
@@ -171,8 +175,8 @@ def walk_class(split: Path, name: str) -> Iterator[ClassFolder]:
                 others.setdefault("hidden", []).append(entry.name)
             elif entry.is_dir():
                 left.append(f"{path}/{entry.name}")
-            elif not entry.is_file():  # a pipe, a device, a link to nothing
-                others.setdefault("no regular file", []).append(entry.name)
+            elif not entry.is_file():
+                others.setdefault(IRREGULAR, []).append(entry.name)
             elif is_image(entry.name):
                 images.append(entry.name)
             else:

@@ -4,8 +4,9 @@ import argparse
 import multiprocessing
 import os
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from pathlib import Path
@@ -70,7 +71,7 @@ def work(
     )
     with pool or nullcontext(), bar:
         try:
-            for result in pool.map(function, items, chunksize=chunk) if pool else map(function, items):
+            for result in _ahead(pool, function, items, chunk, 2 * count) if pool else map(function, items):
                 bar.update(size(result))
                 yield result
         except BrokenProcessPool as error:
@@ -78,6 +79,27 @@ def work(
                 f"{label}: a worker process was killed, most likely for want of memory; "
                 "run the same command again with fewer workers"
             ) from error
+
+
+def _ahead(
+    pool: ProcessPoolExecutor, function: Callable[[T], R], items: Sequence[T], chunk: int, most: int
+) -> Iterator[R]:
+    """Yield the results in order, ``most`` chunks ahead of whoever takes them: memory does not grow with the items."""
+    waiting: deque[Future[list[R]]] = deque()
+    try:
+        for first in range(0, len(items), chunk):
+            if len(waiting) == most:
+                yield from waiting.popleft().result()
+            waiting.append(pool.submit(_each, function, items[first : first + chunk]))
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [function(item) for item in items]
 
 
 def _quiet() -> None:
