@@ -13,6 +13,7 @@ backend's, "aten" or "triton". Notation, with xhat = (x - mean) * inv, u = weigh
 u is never stored, and the mask is read off y, which the next convolution keeps anyway.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -27,6 +28,8 @@ from senet.kernels.gate import GateParameters, excite, excite_backward
 from senet.kernels.layout import accumulation_dtype, as_gradient_of, memory_format
 from senet.kernels.passes import Norm, Passes
 
+FORWARD_PASSES: Counter[str] = Counter()
+"""How often the operator ran in this process, by backend, from compiled code too: the truth behind a plan."""
 Tensors8 = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -75,6 +78,7 @@ def fused_tail(
         y like x; mean, inv and unbiased variance (the last empty in eval mode), (C,); mean_hw(xhat), z and s,
         (N, C), and the hidden layer (N, C/r), all four empty without SE. Only y is differentiable.
     """
+    FORWARD_PASSES[backend] += 1
     passes, layout, dtype = _passes(backend), memory_format(x), accumulation_dtype(x)
     x = x.contiguous(memory_format=layout)
     shortcut = None if shortcut is None else shortcut.contiguous(memory_format=layout)

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -148,10 +149,31 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
         tail.drop_path = rate * index / max(1, len(tails) - 1)
 
 
-def describe_tail(
+class TailPlan(NamedTuple):
+    """How the residual tails of a network will run.
+
+    Attributes:
+        fused: how many as one operator.
+        by: whose passes those are.
+        others: how many do not, by the reason.
+    """
+
+    fused: int
+    by: str
+    others: Counter[str]
+
+    def __str__(self) -> str:
+        """Return it in words."""
+        if not (count := self.fused + self.others.total()):
+            return "none: this network has no residual tails"
+        reasons = [f"{n} one operation after the other: {reason}" for reason, n in self.others.items()]
+        return "; ".join([f"{self.fused} of {count} fused ({self.by})", *reasons])
+
+
+def plan_tails(
     network: nn.Module, image: tuple[int, int, int, int], device: str, dtype: torch.dtype
-) -> str:
-    """Return in words how many residual tails of ``network`` will run fused, by what, and why others do not.
+) -> TailPlan:
+    """Return how many residual tails of ``network`` will run fused, by what, and why others do not.
 
     Args:
         network: in the mode and with the kernels it will run with.
@@ -181,11 +203,6 @@ def describe_tail(
         )
         for name, tail in tails.items()
     )
-    if not tails:
-        return "none: this network has no residual tails"
     fused = reasons.pop(None, 0)
-    by = "Triton" if device == "cuda" else "ATen"
-    return "; ".join(
-        [f"{fused} of {len(tails)} fused ({by})"]
-        + [f"{count} one operation after the other: {reason}" for reason, count in reasons.items()]
-    )
+    others = Counter({reason: count for reason, count in reasons.items() if reason is not None})
+    return TailPlan(fused, "Triton" if device == "cuda" else "ATen", others)

@@ -18,6 +18,7 @@ from senet.training.console import say
 from senet.training.evaluation import EvaluationModule
 from senet.training.trainer import build_trainer
 from senet.training.validation import validate
+from senet.weights.checkpoint import Checkpoint
 from senet.weights.classes import outputs_for
 from senet.weights.trained import Trained, read_trained
 
@@ -100,13 +101,22 @@ def _others(data: ImageData, trained: Trained) -> str:
     )
 
 
-def _settings(trainer: Mapping[str, Any], trained: Mapping[str, Any]) -> dict[str, Any]:
+def _settings(trainer: Mapping[str, Any], checkpoint: Checkpoint | None) -> dict[str, Any]:
     """Return the trainer's settings with the precision of the training run unless another was asked for."""
-    precision = trainer.get("precision") or trained.get("precision") or "32-true"
+    precision = trainer.get("precision")
+    if precision is None and checkpoint is not None:
+        run = RunDir(checkpoint.path.parent.parent)  # whose record says what "auto" was
+        precision = (run.record() if run.exists() else {}).get("precision") or checkpoint.config[
+            "trainer"
+        ].get("precision")
+    precision = precision or "32-true"
     if precision.startswith("16") and launch.accelerator({**trainer, "precision": None}) == "cpu":
         say(f"precision   32-true: the run's own, {precision}, needs a GPU")
         precision = "32-true"
-    return {**trainer, "precision": precision}
+    settings = {**trainer, "precision": precision}
+    if (warning := launch.slow_precision(settings)) is not None:
+        say(f"precision   {warning}")
+    return settings
 
 
 def evaluate(run: RunDir, config: EvalConfig) -> None:
@@ -122,7 +132,7 @@ def evaluate(run: RunDir, config: EvalConfig) -> None:
     if outputs is not None:
         count = trained.network.record["num_classes"]
         say(f"classes     {len(outputs)} of the network's {count}: it chooses among these alone")
-    settings = _settings(config.trainer, trained.checkpoint.config["trainer"] if trained.checkpoint else {})
+    settings = _settings(config.trainer, trained.checkpoint)
     trainer = build_trainer(
         settings, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
     )

@@ -3,6 +3,7 @@
 import copy
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,10 +19,17 @@ from senet.data.tools import cores
 from senet.errors import UserError
 from senet.files import write_json
 from senet.models import Network, count_macs, count_parameters, create_model
-from senet.nn.tail import describe_tail, set_drop_path, set_kernels
+from senet.nn.tail import plan_tails, set_drop_path, set_kernels
 from senet.rundir import RunDir
 from senet.training import launch
-from senet.training.callbacks import Checkpoints, FiniteLossGuard, OrderlyStop, ProgressReport, RanksAgree
+from senet.training.callbacks import (
+    Checkpoints,
+    FiniteLossGuard,
+    OrderlyStop,
+    ProgressReport,
+    RanksAgree,
+    TailsRun,
+)
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig
 from senet.training.console import rank, say
@@ -44,6 +52,8 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
     start, step = _start(run, data)
     network = build_network(config, data, resumed=start is not None)
     module = ClassificationModule(network, config, data, load_teacher(config, data, run))
+    settings = {**config.trainer, "precision": precision_of(run, config.trainer)}
+    tails = plan_tails(network, *_maps(config, data, settings)) if rank() == 0 else None
 
     progress = ProgressReport()
     guard = FiniteLossGuard(run)
@@ -53,13 +63,15 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
         progress,
         Checkpoints(run, config.checkpoint, guard, stop, start),
         OrderlyStop(stop),
+        *([] if tails is None else [TailsRun(tails.fused)]),
     ]
     loggers = build_loggers(config, run, step, stop)
-    trainer = build_trainer(config.trainer, run.path, logger=loggers, callbacks=callbacks)
+    trainer = build_trainer(settings, run.path, logger=loggers, callbacks=callbacks)
     if trainer.is_global_zero:
         if data.held_out and run.held_out() is None:
             run.write_held_out(data.held_out)
-        _introduce(module, trainer, run)
+        run.update(precision=settings["precision"])
+        _introduce(module, trainer, run, str(tails))
 
     started = time.perf_counter()
     before = float(run.record().get("seconds") or 0.0)
@@ -100,6 +112,21 @@ def _start(run: RunDir, data: ImageData) -> tuple[Path | None, int]:
         say(f"{what}; going on from {found.path}")
     say(f"continuing at step {found.step}")
     return found.path, found.step
+
+
+def precision_of(run: RunDir, trainer: Mapping[str, Any]) -> str:
+    """Return the precision of a run; "auto" is what it was where the run began, also on another machine."""
+    began = run.record().get("precision") if trainer.get("precision") == "auto" else None
+    return str(began or launch.precision(trainer))
+
+
+def _maps(
+    config: RunConfig, data: ImageData, settings: Mapping[str, Any]
+) -> tuple[tuple[int, int, int, int], str, torch.dtype]:
+    """Return the shape of a batch, the device and the dtype of the maps."""
+    pre, kind = data.preprocessing, launch.accelerator(settings)
+    image = (data.config.batch_size, pre.channels, pre.size, pre.size)
+    return image, "cuda" if kind == "gpu" else kind, launch.dtype_of_maps(settings)
 
 
 def build_network(config: RunConfig, data: ImageData, *, resumed: bool = False) -> Network:
@@ -175,7 +202,7 @@ def _compare_preprocessing(record: WeightRecord, data: ImageData) -> None:
             say(f"          {words} with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
 
 
-def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> None:
+def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, tails: str) -> None:
     config, data = module.config, module.data
     widths = sorted(set(module.model.se_widths().values()))
     shown = ", ".join(f"{c}→{h}" if h else str(c) for c, h in widths)
@@ -190,10 +217,9 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir) -> N
     )
     say(f"run       {run.path}")
     say(f"model     {config.model['name']}, {count_parameters(module.model):,} parameters{se}")
-    kind, maps = launch.accelerator(config.trainer), launch.dtype_of_maps(config.trainer)
-    image = (batch, data.preprocessing.channels, data.preprocessing.size, data.preprocessing.size)
-    say(f"tail      {describe_tail(module.model, image, 'cuda' if kind == 'gpu' else kind, maps)}")
-    say(f"precision {launch.slow_precision(config.trainer) or launch.precision(config.trainer)}")
+    precision = {**config.trainer, "precision": precision_of(run, config.trainer)}
+    say(f"tail      {tails}")
+    say(f"precision {launch.slow_precision(precision) or precision['precision']}")
     say(
         f"data      {config.data.name}: {data.train_size:,} training and {data.val_size:,} validation images, "
         f"{len(data.classes)} classes, {data.preprocessing.size} px, {data.decoder}"

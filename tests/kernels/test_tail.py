@@ -19,7 +19,7 @@ import senet
 from senet import SEConfig, UserError, create_model
 from senet.kernels import tail as dispatch
 from senet.nn import Excitation, ResidualTail, set_kernels
-from senet.nn.tail import describe_tail
+from senet.nn.tail import plan_tails
 
 LARGE = (1, 64, 32, 32)  # as many values per image as the smallest map for which a CPU fuses
 
@@ -236,18 +236,20 @@ def test_auto_takes_triton_on_a_gpu_and_says_once_why_not(calls: list[str], capl
 def test_what_runs_is_said_in_words():
     network = create_model("se_resnet20")
     large, small = (2, 3, 128, 128), (2, 3, 32, 32)
-    assert describe_tail(network, large, "cpu", torch.float32) == "9 of 9 fused (ATen)"
-    assert describe_tail(network, small, "cuda", torch.bfloat16) == "9 of 9 fused (Triton)"
-    assert describe_tail(network, small, "cpu", torch.float32) == (
+    assert str(plan_tails(network, large, "cpu", torch.float32)) == "9 of 9 fused (ATen)"
+    assert str(plan_tails(network, small, "cuda", torch.bfloat16)) == "9 of 9 fused (Triton)"
+    assert str(plan_tails(network, small, "cpu", torch.float32)) == (
         "0 of 9 fused (ATen); 9 one operation after the other: the passes that fusing saves are few or small"
     )
     network.stages["2"][0].tail.se.excitation.register_forward_hook(lambda *_: None)
-    assert "8 of 9 fused (Triton); 1 one operation" in describe_tail(network, small, "cuda", torch.bfloat16)
+    assert "8 of 9 fused (Triton); 1 one operation" in str(plan_tails(network, small, "cuda", torch.bfloat16))
     set_kernels(network, "eager")
-    assert "0 of 9 fused (Triton); 9 one operation after the other: kernels=eager" in describe_tail(
-        network, small, "cuda", torch.bfloat16
+    assert "0 of 9 fused (Triton); 9 one operation after the other: kernels=eager" in str(
+        plan_tails(network, small, "cuda", torch.bfloat16)
     )
-    assert describe_tail(create_model("se_vgg16_bn"), (2, 3, 64, 64), "cpu", torch.float32).startswith("none")
+    assert str(plan_tails(create_model("se_vgg16_bn"), (2, 3, 64, 64), "cpu", torch.float32)).startswith(
+        "none"
+    )
 
 
 def test_an_exported_graph_holds_standard_operators_only():

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from senet.kernels import tail
+from senet.rundir import RunDir
 from senet.training import launch
 from senet.training.trainer import build_trainer
 
@@ -37,6 +39,37 @@ def test_a_cpu_knows_whether_it_has_the_instructions():
     described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     if "flags" in described:  # oneDNN computes in bfloat16 from AVX-512 on
         assert able == ("avx512bw" in described)
+
+
+QUICK = ("data=synthetic", "data.preprocessing.size=8", "augment.pad=1", "debug=one_batch")
+
+
+@pytest.mark.slow
+def test_auto_stays_what_it_was_where_the_run_began(train, evaluate, monkeypatch, caplog):
+    caplog.set_level("INFO", "senet")
+    monkeypatch.setattr(launch, "_computes_in_bfloat16", lambda kind: True)
+    run = train(*QUICK, "trainer.precision=auto")
+    assert RunDir(run).record()["precision"] == "bf16-mixed"
+    monkeypatch.setattr(launch, "_computes_in_bfloat16", lambda kind: False)
+    caplog.clear()
+    train("trainer.max_epochs=2", resume=run)
+    assert "precision bf16-mixed is imitated" in caplog.text
+    assert RunDir(run).record()["precision"] == "bf16-mixed"
+    caplog.clear()
+    evaluate(f"run={run}")
+    assert "precision   bf16-mixed is imitated" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reason", [None, "the compiler takes it for an export"])
+def test_tails_that_do_not_run_as_announced_are_said(train, monkeypatch, caplog, reason):
+    caplog.set_level("INFO", "senet")
+    monkeypatch.setattr(tail, "_CPU_MIN_VALUES_PER_IMAGE", 0)
+    if reason is not None:  # where it is decided in the step, not where it is announced
+        monkeypatch.setattr(tail, "why_eager", lambda *case: reason)
+    train(*QUICK)
+    assert "tail      9 of 9 fused (ATen)" in caplog.text
+    assert ("only 0 of the 9 that were announced" in caplog.text) == (reason is not None)
 
 
 @pytest.mark.parametrize(

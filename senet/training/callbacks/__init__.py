@@ -5,6 +5,7 @@ from senet.training.callbacks.checkpoints import Checkpoints
 from senet.training.callbacks.guard import FiniteLossGuard, NonFiniteLossError
 from senet.training.callbacks.progress import ProgressReport
 from senet.training.callbacks.stop import OrderlyStop
+from senet.training.callbacks.tails import TailsRun
 
 __all__ = [
     "Checkpoints",
@@ -13,4 +14,5 @@ __all__ = [
     "OrderlyStop",
     "ProgressReport",
     "RanksAgree",
+    "TailsRun",
 ]
