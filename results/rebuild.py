@@ -55,7 +55,11 @@ PAGES = {
     ),
     "imagenette_search": Page(
         "How the recipe of the leaderboard's page was chosen",
-        ["imagenette_search_rate", "imagenette_search_warmup"],
+        [
+            f"imagenette_search_{axis}"
+            for axis in ("rate", "warmup", "lr32", "batch", "batch16", "size", "scale", "depth")
+        ],
+        "base",
     ),
     "cifar10": Page("Does SE help? CIFAR-10 as JPEG, twelve epochs", ["cifar10_se"], "model=resnet20"),
     "cifar10_resnet110": Page(

@@ -1,6 +1,7 @@
 """What to call the points of a study: by that in which their configurations differ."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,12 +77,31 @@ def label_points(configs: Sequence[Mapping[str, Any]]) -> Labels:
         else:
             words = longer
     labels = [", ".join(label) or str(f.get("model.name")) for label, f in zip(words, flat, strict=True)]
+    if len(set(labels)) < len(labels):
+        names = ["model.name"] if len({str(f.get("model.name")) for f in flat}) > 1 else []
+        apart = _departures(flat, [*names, *se_keys, *told])
+        if len(set(apart)) == len(apart) and max(map(len, apart)) <= LONGEST:
+            return Labels(apart, [key for key in others if key not in told])
     # Points that differ in what is not shown must not become one.
     unlike = [
         label if labels.count(label) == 1 else f"{label[: LONGEST - 4]} #{i}"
         for i, label in enumerate(labels)
     ]
     return Labels(unlike, [key for key in [*se_keys, *others] if key in left])
+
+
+def _departures(flat: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Name each point by the settings that most others do not share: one axis after the other was tried."""
+    usual = {key: Counter(repr(f.get(key)) for f in flat).most_common(1)[0][0] for key in keys}
+    return [
+        ", ".join(
+            str(f[key]) if key == "model.name" else _part(key, f[key], keys)
+            for key in keys
+            if key in f and repr(f[key]) != usual[key]
+        )
+        or "base"
+        for f in flat
+    ]
 
 
 def varying(configs: Sequence[Mapping[str, Any]]) -> list[str]:

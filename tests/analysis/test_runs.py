@@ -51,6 +51,15 @@ def test_a_long_label_is_cut_and_the_rest_is_listed():
     assert label_points(many).labels == ["another=0", "another=1", "another=2"]
 
 
+def test_one_axis_after_the_other_is_named_by_what_most_do_not_share():
+    usual = {"lr": 0.1, "a_weight_decay": 0.0001, "momentum_of_the_mean": 0.9, "an_epsilon": 1e-5}
+    points = [config(**(usual | changed)) for changed in ({}, {"lr": 0.2}, {"an_epsilon": 1e-3, "lr": 0.3})]
+    points += [config(**(usual | {"momentum_of_the_mean": 0.8})), config("se_resnet56", **usual)]
+    labels, others = label_points(points)
+    assert labels == ["base", "lr=0.2", "an_epsilon=0.001, lr=0.3", "momentum_of_the_mean=0.8", "se_resnet56"]
+    assert others == []
+
+
 def test_a_run_of_an_older_version_lacks_settings_that_changed_nothing(compose) -> None:
     new = compose("model=se_resnet18", "mixing.mixup=0.2")
     old = json.loads(json.dumps(new))
