@@ -213,3 +213,19 @@ def test_programs_cover_every_value_once(name: str, channels_last: bool, channel
     assert (cut.channel_blocks - 1) * cut.channels < channels <= cut.channel_blocks * cut.channels
     for power in (cut.pixels, cut.channels):
         assert power & (power - 1) == 0
+
+
+@pytest.mark.parametrize("name", ["moments", "gradient_sums"])
+def test_programs_of_a_stage_have_about_the_same_to_do(name: str):
+    """A last slice of a few pixels lets all others wait for nothing: 20 % of stage 3."""
+    for channels, pixels in ((256, 56**2), (512, 28**2), (1024, 14**2), (2048, 7**2)):
+        cut = tiling.cut(name, channels, pixels, channels_last=True)
+        last = pixels - (cut.slices - 1) * cut.pixels_per_slice
+        assert last >= 0.85 * cut.pixels_per_slice
+
+
+def test_every_multiprocessor_of_a_large_gpu_has_a_program_that_sums_a_table():
+    for channels in (256, 512, 1024, 2048):
+        rows, columns = tiling.reduction(channels)
+        assert channels // columns >= 128
+        assert rows * columns == 1024

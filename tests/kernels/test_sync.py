@@ -8,11 +8,14 @@ import torch.distributed as dist
 from interpreting import interpret_triton
 from ranks import run_ranks
 from torch import nn
+from torch._subclasses import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from senet import SEConfig
+from senet.kernels import sync
 from senet.kernels import tail as dispatch
 from senet.nn import ResidualTail
-from senet.nn.batchnorm import synchronise
+from senet.nn.batchnorm import SyncBatchNorm2d, synchronise, unsynchronise
 
 SHARES = (slice(0, 3), slice(3, 5))
 KINDS = ("ours", "torch")
@@ -92,3 +95,36 @@ def test_two_ranks_equal_one_process(tmp_path: object, free_port: int):
 def test_environment_reaches_the_ranks():
     """The ranks above are new processes: they interpret Triton because this one's environment says so."""
     assert DEVICE == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
+class Watched(TorchDispatchMode):
+    """Notes every operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.seen.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_counts_are_made_where_the_sums_are(monkeypatch: pytest.MonkeyPatch):
+    """A number that is made on the host and copied holds a GPU up, twice per tail and step."""
+    monkeypatch.setattr(sync, "_resolve", lambda group: None)
+    monkeypatch.setattr(dist, "get_world_size", lambda group: 1)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", lambda out, mine, group: out.copy_(mine))
+    monkeypatch.setattr(dist, "all_reduce", lambda totals, group: None)
+    with Watched() as watched:
+        mean, var, count = sync.gather_statistics(torch.ones(3), torch.full((3,), 2.0), 5, "g")
+        sync.mean_gradients(torch.ones(3), torch.ones(3), 5, "g")
+    assert (mean.tolist(), var.tolist(), float(count)) == ([1.0] * 3, [2.0] * 3, 5.0)
+    assert not watched.seen & {"lift_fresh", "_to_copy", "scalar_tensor", "_local_scalar_dense"}
+
+
+def test_a_gpu_has_torchs_own_synchronised_norm():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        on_gpu = synchronise(torch.nn.Sequential(torch.nn.BatchNorm2d(4, device="cuda")))
+    assert type(on_gpu[0]) is torch.nn.SyncBatchNorm
+    assert type(synchronise(torch.nn.Sequential(torch.nn.BatchNorm2d(4)))[0]) is SyncBatchNorm2d
+    assert type(unsynchronise(on_gpu)[0]) is torch.nn.BatchNorm2d

@@ -1,9 +1,11 @@
 """A device that has to imitate bfloat16 is found out, and "auto" does not ask it to."""
 
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from senet.kernels import tail
 from senet.rundir import RunDir
@@ -86,3 +88,14 @@ def test_cudnn_searches_for_its_fastest_algorithm_unless_the_run_is_to_be_determ
 ):
     monkeypatch.setattr("senet.training.trainer.Trainer", lambda **arguments: arguments)
     assert build_trainer({"accelerator": "cpu"} | settings, tmp_path)["benchmark"] is searches
+
+
+def test_buffers_are_not_broadcast_under_the_name_that_this_torch_takes(tmp_path: Path):
+    trainer = build_trainer({"accelerator": "cpu", "devices": 2}, tmp_path)
+    options = trainer.strategy._ddp_kwargs
+    names = [
+        name
+        for name in ("forward_sync_buffers", "broadcast_buffers")
+        if name in signature(DistributedDataParallel).parameters
+    ]
+    assert options == {names[0]: False, "gradient_as_bucket_view": True}
