@@ -2,7 +2,7 @@
 
 import argparse
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -20,6 +20,7 @@ from senet.analysis.run_page import write_page
 from senet.analysis.runs import At, Gap, Study, collect
 from senet.errors import UserError
 from senet.files import write_text
+from senet.models import plain_twin
 from senet.page import bullets, figure, page
 from senet.rundir import RunDir
 from senet.table import Column, Table, as_csv
@@ -220,8 +221,7 @@ def _html(made: _Parts, pictures: Mapping[str, str]) -> str:
     study = made.study
     sections = {"Baseline": f"<p>{escape(made.hint())}</p>" if made.hint() else ""}
     for title, table in made.titled():
-        data = " and ".join(sorted({row.paper.dataset for row in table.rows if row.paper}))
-        headings = {PAPER: f"paper: {data}, its own recipe"}
+        headings = {PAPER: f"paper: {_printed(table.rows)}, its own recipe"}
         sections[title] = table.html("results", style="points", headings=headings)
     figures = "".join(figure(title, picture, CAPTION) for title, picture in pictures.items())
     missing = Table(GAP_COLUMNS, study.gaps).html("missing runs", style="points")
@@ -250,13 +250,25 @@ def _notes(rows: Sequence[ReportRow], at: At, sets: int) -> list[str]:
         "MACs: multiply-adds of convolutions and matrix products for one image; images/s: training, median over "
         "seeds.",
     ]
-    recipes = {(row.paper.source, row.paper.dataset, RECIPES[row.paper.recipe]) for row in rows if row.paper}
+    recipes: dict[tuple[str, str, str], list[ReportRow]] = {}
+    for row in rows:
+        if row.paper:
+            key = (row.paper.source, row.paper.dataset, RECIPES[row.paper.recipe])
+            recipes.setdefault(key, []).append(row)
     notes += [
-        f"Paper, {table} ({dataset}): {recipe}. Its figures are of one run each, without intervals; compare the "
+        f"Paper, {table} ({_printed(of)}): {recipe}. Its figures are of one run each, without intervals; compare the "
         "order and the differences, not the levels."
-        for table, dataset, recipe in sorted(recipes)
+        for (table, _, recipe), of in sorted(recipes.items(), key=lambda entry: entry[0])
     ]
     return notes
+
+
+def _printed(rows: Iterable[ReportRow]) -> str:
+    """Return of which trunk, if it is one, and of which data the published figures are."""
+    figures = [row.paper for row in rows if row.paper]
+    trunks = {plain_twin(figure.model) for figure in figures if figure.model}
+    data = " and ".join(sorted({figure.dataset for figure in figures}))
+    return f"{trunks.pop()} on {data}" if len(trunks) == 1 else data
 
 
 def shared_settings(study: Study) -> dict[str, str]:

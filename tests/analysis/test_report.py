@@ -128,7 +128,7 @@ def test_page(made, rows):
     assert "url(http" not in made["report.html"]
     (table,) = page.tables
     assert table[0][0] == "ours"
-    assert table[0][1].startswith("paper: imagenet")
+    assert table[0][1].startswith("paper: resnet50 on imagenet")
     assert [line[0] for line in table[2:]] == list(POINTS)
     for line in table[2:]:
         assert _cells(rows[line[0]]) == line
