@@ -124,18 +124,25 @@ def plan(out: Path) -> dict[str, Stage]:
     }  # fmt: skip
 
 
+def environment_of(tiny: bool, interpreted: bool) -> dict[str, str]:
+    """Return the environment of a stage: this checkout comes first, what was on the path stays behind it."""
+    path = [str(ROOT), *([str(HERE), str(ROOT / "tests")] if interpreted else [])]
+    if inherited := os.environ.get("PYTHONPATH"):  # wheels installed with --target are there
+        path.append(inherited)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path)}
+    if tiny:  # where others compute too, threads wait a time slice for each other
+        environment["OMP_NUM_THREADS"] = "1"
+    return environment
+
+
 def run(name: str, stage: Stage, tiny: bool) -> str:
     """Run a stage; return how it ended."""
     command = stage.words(tiny)
     if shutil.which(command[0]) is None:
         return f"skipped, there is no {command[0]}"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    if tiny:
-        environment["OMP_NUM_THREADS"] = (
-            "1"  # where others compute too, threads wait a time slice for each other
-        )
-    if tiny and name in ("check", "tune"):
-        environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT, HERE, ROOT / "tests")))
+    interpreted = tiny and name in ("check", "tune")
+    environment = environment_of(tiny, interpreted)
+    if interpreted:
         command = [command[0], "-c", INTERPRETED, *command[1:]]
     start, limit = time.monotonic(), stage.limit(tiny)
     print(f"--- {name}: {' '.join(command)}", flush=True)
