@@ -1,9 +1,10 @@
 """Compile every Triton kernel of the fused tail for an H100 and an A100 without either, and count what a step launches.
 
-Training steps of the tails of SE-ResNet-50 and its plain twin are run with empty maps and a recorder in the place of
-the kernels: what would be launched, with which arguments and types, is then compiled as a launch would, and the
-table says what the GPU's assembler made of it: registers per thread, bytes spilled, shared memory, and the widest
-access to memory in bits (128 is all there is). Nothing here is a time.
+Training steps of the tails of SE-ResNet-50 and its plain twin, and the merge that networks with BN folded run in
+inference ("folded"), are run with empty maps and a recorder in the place of the kernels: what would be launched, with
+which arguments and types, is then compiled as a launch would, and the table says what the GPU's assembler made of it:
+registers per thread, bytes spilled, shared memory, and the widest access to memory in bits (128 is all there is).
+Nothing here is a time.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,7 +37,7 @@ from triton.compiler import compile as compile_source
 from triton.knobs import nvidia
 
 from senet import SEConfig
-from senet.kernels import operator, sync, triton_kernels, triton_passes
+from senet.kernels import folded_tail, operator, sync, triton_kernels, triton_passes
 from senet.kernels.operator import fused_tail, fused_tail_backward
 from senet.nn import ResidualTail
 
@@ -152,6 +154,17 @@ def training_step(
     return launches, Counter(_outermost(profiler.events()))
 
 
+def folded_merge(
+    shape: tuple[int, ...], se: bool, dtype: torch.dtype, layout: torch.memory_format
+) -> list[tuple[Variant, int]]:
+    """Return the launches of a folded tail's merge, in inference, with or without a gate."""
+    x, shortcut = (torch.empty(shape, dtype=dtype).to(memory_format=layout) for _ in range(2))
+    bias, gate = x.new_empty(shape[1]), x.new_empty(*shape[:2], 1, 1)
+    with recorded() as launches:
+        folded_tail.merge(x, shortcut, bias, gate if se else None)
+    return launches
+
+
 def _outermost(events: Iterable[FunctionEvent]) -> Iterator[str]:
     """Yield the names of the ATen operations that no other one calls."""
     for event in events:
@@ -197,19 +210,25 @@ def compiled(variant: Variant, target: str) -> Resources:
 def variants(stages: list[int], batch: int, quick: bool) -> dict[Variant, str]:
     """Return what the tails of these stages launch, and where first."""
     layouts = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+    types = [torch.bfloat16] if quick else list(TYPES)
     found: dict[Variant, str] = {}
-    for stage in stages:
+    for stage, layout, dtype in product(stages, list(layouts)[: 1 if quick else 2], types):
         channels, size = STAGES[stage]
-        for layout in list(layouts)[: 1 if quick else 2]:
-            for dtype in list(TYPES)[1 if quick else 0 : 2]:
-                for se, summands in ((SEConfig(), 1), (None, 1), (SEConfig(), 2)):
-                    shape = (batch, channels, size, size)
-                    launches, _ = training_step(shape, se, dtype, layouts[layout], summands)
-                    where = f"stage {stage} {layout} {TYPES[dtype]}{' SE' if se else ''}"
-                    where += " two summands" if summands == 2 else ""
-                    for variant, _ in launches:
-                        found.setdefault(variant, where)
+        shape = (batch, channels, size, size)
+        for how, launches in launched(shape, dtype, layouts[layout]):
+            for variant, _ in launches:
+                found.setdefault(variant, f"stage {stage} {layout} {TYPES[dtype]}{how}")
     return found
+
+
+def launched(
+    shape: tuple[int, ...], dtype: torch.dtype, layout: torch.memory_format
+) -> Iterator[tuple[str, list[tuple[Variant, int]]]]:
+    """Yield the launches of every way to run tails of this shape, and its name."""
+    for name, se, summands in ((" SE", SEConfig(), 1), ("", None, 1), (" SE two summands", SEConfig(), 2)):
+        yield name, training_step(shape, se, dtype, layout, summands)[0]
+    for name, gated in ((" SE folded", True), (" folded", False)):
+        yield name, folded_merge(shape, gated, dtype, layout)
 
 
 def counts(batch: int) -> list[dict[str, object]]:
