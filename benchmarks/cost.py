@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Report, arguments, interleave, median, parse, row
+from measure import Report, arguments, demanded_tail, interleave, median, parse, row
 from networks import GROUPS
 from train_step import training_step
 
@@ -35,10 +35,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
             contender: training_step(network, batch, size, options.device, options.dtype)
             for contender, network in networks.items()
         }
+        group = f"batch {batch}, {size} px"
+        for contender, step in steps.items():
+            with demanded_tail(f"{contender.label}, {group}", networks[contender], options.device):
+                step()
         seconds = interleave(
             steps, rounds=options.rounds, device=options.device, clock=options.clock, warmup=2
         )
-        group = f"batch {batch}, {size} px"
         rows = [
             row(
                 group,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Report, Step, arguments, graphed, interleave, parse
+from measure import Report, Step, arguments, demanded_tail, graphed, interleave, parse
 from networks import GROUPS, Contender
 from torch import Tensor, nn
 from train_step import Key, table
@@ -24,8 +24,8 @@ def prepared(contender: Contender, device: str, dtype: torch.dtype) -> nn.Module
     return network.to(device, dtype, memory_format=torch.channels_last)
 
 
-def inference_step(network: nn.Module, images: Tensor, mode: str) -> Step:
-    """Return a function that runs ``network`` in a mode: "eager" or "compiled", perhaps "graphed"."""
+def inference_step(network: nn.Module, images: Tensor, mode: str, label: str) -> Step:
+    """Return a function that runs ``network`` in a mode: "eager" or "compiled", perhaps "graphed"; it ran once."""
     if "compiled" in mode:
         network.compile()
     guard = torch.no_grad if "compiled" in mode else torch.inference_mode  # frozen code wants no_grad
@@ -34,6 +34,8 @@ def inference_step(network: nn.Module, images: Tensor, mode: str) -> Step:
         with guard():
             network(images)
 
+    with demanded_tail(f"{label}, {mode}", network, images.device.type, "compiled" in mode):
+        run()
     return graphed(run, images.device.type) if "graphed" in mode else run
 
 
@@ -61,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         )
         steps: dict[Key, Step] = {
             (contender, mode): inference_step(
-                prepared(contender, options.device, options.dtype), images, mode
+                prepared(contender, options.device, options.dtype), images, mode, contender.label
             )
             for contender in GROUPS[group]
             if "eager" not in contender.name  # folded, a tail is the same in every mode of the kernels

@@ -7,12 +7,12 @@ is not the bare loop's, so nothing that Lightning does between steps is left out
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
-from measure import CLOCKS, arguments, median, parse, row, save
-from pytorch_lightning import Callback
+from measure import CLOCKS, arguments, demanded_tail, median, parse, row, save
+from pytorch_lightning import Callback, LightningModule, Trainer
 
 from senet.data import Batch
 from senet.data.inputs import InputStep
@@ -41,12 +41,15 @@ def bare_steps(config: RunConfig, device: str, dtype: torch.dtype) -> Iterator[N
     layout = torch.channels_last if config.channels_last else torch.contiguous_format
     network = build_network(config, data).to(device, memory_format=layout).train()
     optimiser = config.optimizer.build(parameter_groups(network, config.optimizer), config.optimizer.lr)
+    watch = demanded_tail("bare loop", network, device)
     for batch in data.train_dataloader():
         batch = Batch(*(_move(part, device) for part in batch))
         optimiser.zero_grad()
-        with torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext():
-            loss = config.loss(network(step(batch.images, batch.numbers)), batch.labels)
-        loss.backward()
+        with watch:
+            with torch.autocast(device, dtype) if dtype != torch.float32 else nullcontext():
+                loss = config.loss(network(step(batch.images, batch.numbers)), batch.labels)
+            loss.backward()
+        watch = nullcontext()
         optimiser.step()
         yield
 
@@ -62,15 +65,22 @@ class Turns(Callback):
         self.bare, self.device, self.clock = bare, device, CLOCKS[clock]
         self.seconds: dict[str, list[float]] = {"Lightning loop": [], "bare loop": []}
         self._last: float | None = None
+        self._watch = ExitStack()
 
     def _now(self) -> float:
         if self.device == "cuda":
             torch.cuda.synchronize()
         return self.clock()
 
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: object) -> None:
+        """Watch the tails of the first step, which is not timed."""
+        if trainer.global_step == 0:
+            self._watch.enter_context(demanded_tail("Lightning loop", module, self.device))
+
     def on_train_batch_end(self, *_: object) -> None:
         """Note the time of Lightning's step, then take and time the bare one."""
         end = self._now()
+        self._watch.close()
         if self._last is not None:
             self.seconds["Lightning loop"].append(end - self._last)
         next(self.bare)

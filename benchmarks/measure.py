@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from senet.files import write_json
 
@@ -201,20 +202,54 @@ def save(out: Path, question: str, rows: list[dict[str, object]], device: str, *
 @contextmanager
 def watched_tail() -> Iterator[set[str]]:
     """Yield a set to which every run of the fused tail adds its backend: what a compiled or captured step took."""
-    from senet.kernels import operator
+    from senet.kernels import folded_tail, operator
 
     seen: set[str] = set()
-    passes = operator._passes
+    passes, merge = operator._passes, folded_tail.merge
 
     def watch(backend: str) -> object:
         seen.add(backend)
         return passes(backend)
 
-    operator._passes = watch
+    def watch_folded(*maps: object) -> object:
+        seen.add("triton")
+        return merge(*maps)
+
+    operator._passes, folded_tail.merge = watch, watch_folded
     try:
         yield seen
     finally:
-        operator._passes = passes
+        operator._passes, folded_tail.merge = passes, merge
+
+
+def expected_tail(network: nn.Module, device: str, compiled: bool = False) -> set[str] | None:
+    """Return the backends that the tails of ``network`` should run on, or None where any may: auto on a CPU.
+
+    With BN folded and ``compiled``, a tail is the compiler's.
+    """
+    from senet.nn import ResidualTail
+    from senet.nn.folding import FoldedTail
+
+    kernels = {m.kernels for m in network.modules() if isinstance(m, ResidualTail) and m.departs is None}
+    if device != "cuda":
+        return {"triton"} if "triton" in kernels else None
+    folded = not compiled and any(isinstance(module, FoldedTail) for module in network.modules())
+    return {"triton"} if folded or kernels - {"eager"} else set()
+
+
+@contextmanager
+def demanded_tail(label: str, network: nn.Module, device: str, compiled: bool = False) -> Iterator[None]:
+    """Let steps of ``network`` run: what takes another tail than the expected one is not measured.
+
+    Raises:
+        SystemExit: with a sentence, if it did.
+    """
+    expected = expected_tail(network, device, compiled)
+    with watched_tail() as seen:
+        yield
+    if expected is not None and seen != expected:
+        ran, wanted = (" and ".join(sorted(backends)) or "eager" for backends in (seen, expected))
+        sys.exit(f"error: {label}: the residual tails ran {ran}, not {wanted}, so that nothing was measured")
 
 
 def _command() -> str:

@@ -20,8 +20,6 @@ class Contender:
     name: str
     se: bool
     build: Build
-    fused: bool = False
-    """Whether its residual tails are to run as one operator."""
 
     @property
     def label(self) -> str:
@@ -38,9 +36,8 @@ def ours(name: str, kernels: Kernels = "auto", **options: object) -> Contender:
         return network
 
     label = name if kernels == "auto" else f"{name} (kernels={kernels})"
-    has_tails = name.startswith(("se_res", "res", "senet"))
     se = name.startswith("se") and not name.endswith("plain")
-    return Contender("senet", label, se, build, fused=has_tails and kernels == "auto")
+    return Contender("senet", label, se, build)
 
 
 def of_timm(name: str) -> Contender:

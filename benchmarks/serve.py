@@ -13,7 +13,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from measure import Report, arguments, interleave, median, parse, row, times_faster
+from measure import (
+    Report,
+    arguments,
+    demanded_tail,
+    expected_tail,
+    interleave,
+    median,
+    parse,
+    row,
+    times_faster,
+)
 from torch import Tensor, nn
 
 from senet.integrations import onnx_export
@@ -26,8 +36,9 @@ Answer = Callable[[Tensor], Tensor]
 """Normalised images (B, C, H, W) to logits (B, K)."""
 
 
-def served(network: nn.Module, compiled: bool) -> Answer:
-    """Return a network of torch as a function."""
+def served(name: str, network: nn.Module, options: Namespace) -> Answer:
+    """Return a network of torch as a function; where its tails should be fused, it has answered one batch."""
+    compiled = "compiled" in name
     if compiled:
         network.compile(dynamic=False)  # code for each batch size, as for each session of onnxruntime
     guard = torch.no_grad if compiled else torch.inference_mode  # frozen code wants no_grad
@@ -37,24 +48,25 @@ def served(network: nn.Module, compiled: bool) -> Answer:
             logits: Tensor = network(images)
         return logits
 
+    if expected_tail(network, options.device, compiled) is not None:
+        shape = (max(options.batches), 3, options.size, options.size)
+        images = torch.zeros(shape, device=options.device, dtype=options.dtype)
+        with demanded_tail(name, network, options.device, compiled):
+            answer(images.to(memory_format=torch.channels_last))
     return answer
 
 
 def forms(read: Callable[[], Trained], options: Namespace, folder: Path) -> dict[str, Answer]:
-    """Return every form of the network by its name."""
+    """Return every form of the network by its name, for batches of ``options.size`` pixels."""
 
-    def network(folded: bool) -> nn.Module:
-        found = read().network
-        return (fold_batch_norms(found) if folded else found).to(
-            options.device, options.dtype, memory_format=torch.channels_last
-        )
+    def form(name: str) -> Answer:
+        network = read().network
+        if "folded" in name:
+            network = fold_batch_norms(network)
+        network.to(options.device, options.dtype, memory_format=torch.channels_last)
+        return served(name, network, options)
 
-    found = {
-        "eager": served(network(False), False),
-        "folded": served(network(True), False),
-        "compiled": served(network(False), True),
-        "folded compiled": served(network(True), True),
-    }
+    found = {name: form(name) for name in ("eager", "folded", "compiled", "folded compiled")}
     if options.device == "cpu":
         exported = fold_batch_norms(read().network)
         set_kernels(exported, "eager")
@@ -76,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     trained = read_trained(options.model)
     pixels, labels = own_images(trained, options.images)
     images = trained.preprocessing.normalise(pixels).contiguous()
+    options.size = images.shape[-1]
     with torch.inference_mode():
         truth = torch.cat([trained.network(part) for part in images.split(16)]).argmax(1)
     settings = {"model": trained.network.record["name"], "size": trained.preprocessing.size}

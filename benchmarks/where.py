@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from measure import Report, arguments, parse, row
+from measure import Report, arguments, demanded_tail, parse, row
 from networks import GROUPS, Contender
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -61,6 +61,9 @@ def measure(contender: Contender, kernels: str, options) -> list[dict[str, objec
     network = contender.build().to(options.device, memory_format=torch.channels_last).train()
     set_kernels(network, kernels)
     step = training_step(network, options.batch, options.size, options.device, options.dtype)
+    label = f"{contender.label}, kernels={kernels}"
+    with demanded_tail(label, network, options.device):
+        step()
     images = torch.randn(options.batch, 3, options.size, options.size)
     runs = [shares(step, images, options.device) for _ in range(options.rounds)]
     total = sorted(sum(run.values()) for run in runs)[len(runs) // 2]
@@ -68,7 +71,7 @@ def measure(contender: Contender, kernels: str, options) -> list[dict[str, objec
     for name in runs[0]:
         values = [run[name] for run in runs]
         share = sorted(values)[len(values) // 2] / total
-        rows.append(row(f"{contender.label}, kernels={kernels}", name, values, share=share))
+        rows.append(row(label, name, values, share=share))
     return rows
 
 
