@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import arguments, interleave, parse, row, save
+from measure import Report, arguments, interleave, parse, row
 from torchvision.transforms import v2
 
 from senet.data import AugmentConfig, Preprocessing
@@ -70,13 +70,23 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parse(parser, argv)
     keep_freed_memory()  # as in a training run on a CPU; for everybody
     candidates = steps(options.batch, options.size, options.device, not options.no_compile)
-    seconds = interleave(
-        candidates, rounds=options.rounds, device=options.device, clock=options.clock, calls=10
+    report = Report(options.out, "inputs", options.device, batch=options.batch, size=options.size)
+
+    def keep(seconds: dict[str, list[float]]) -> None:
+        group = "before the network"
+        report.put(group, [row(group, name, values) for name, values in seconds.items()])
+
+    interleave(
+        candidates,
+        rounds=options.rounds,
+        device=options.device,
+        clock=options.clock,
+        calls=10,
+        after_round=keep,
     )
-    rows = [row("before the network", name, values) for name, values in seconds.items()]
     if options.device == "cuda":
-        rows += decoding(options.batch, options.rounds)
-    return save(options.out, "inputs", rows, options.device, batch=options.batch, size=options.size)
+        report.put("decode", decoding(options.batch, options.rounds))
+    return report.finish()
 
 
 if __name__ == "__main__":

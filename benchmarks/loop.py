@@ -6,12 +6,12 @@ is not the bare loop's, so nothing that Lightning does between steps is left out
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
-from measure import CLOCKS, arguments, demanded_tail, median, parse, row, save
+from measure import CLOCKS, Report, arguments, demanded_tail, median, parse, row
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from senet.data import Batch
@@ -29,6 +29,7 @@ from senet.training.optimizers import parameter_groups
 from senet.training.run import build_network
 from senet.training.trainer import build_trainer
 
+WARMUP = 3
 PRECISION = {torch.float32: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
 
@@ -59,10 +60,19 @@ def _move(part: object, device: str) -> object:
 
 
 class Turns(Callback):
-    """After each step of Lightning's, one of the bare loop; both are timed."""
+    """After each step of Lightning's, one of the bare loop; both are timed.
 
-    def __init__(self, bare: Iterator[None], device: str, clock: str) -> None:
-        self.bare, self.device, self.clock = bare, device, CLOCKS[clock]
+    ``after_round`` is given the seconds of both so far without the first ``WARMUP``, and takes none of their time.
+    """
+
+    def __init__(
+        self,
+        bare: Iterator[None],
+        device: str,
+        clock: str,
+        after_round: Callable[[dict[str, list[float]]], object],
+    ) -> None:
+        self.bare, self.device, self.clock, self.after_round = bare, device, CLOCKS[clock], after_round
         self.seconds: dict[str, list[float]] = {"Lightning loop": [], "bare loop": []}
         self._last: float | None = None
         self._watch = ExitStack()
@@ -83,9 +93,23 @@ class Turns(Callback):
         self._watch.close()
         if self._last is not None:
             self.seconds["Lightning loop"].append(end - self._last)
-        next(self.bare)
+            next(self.bare)
+            self.seconds["bare loop"].append(self._now() - end)
+        else:
+            next(self.bare)
+        steady = {name: values[WARMUP:] for name, values in self.seconds.items()}
+        if all(steady.values()):
+            self.after_round(steady)
         self._last = self._now()
-        self.seconds["bare loop"].append(self._last - end)
+
+
+def table(model: str, seconds: dict[str, list[float]]) -> list[dict[str, object]]:
+    """Return a row per loop."""
+    overhead = median(seconds["Lightning loop"]) / median(seconds["bare loop"]) - 1
+    return [
+        row(model, name, values, overhead=overhead if "Lightning" in name else None)
+        for name, values in seconds.items()
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -94,12 +118,15 @@ def main(argv: Sequence[str] | None = None) -> Path:
     parser.add_argument("--model", default="se_resnet50")
     parser.add_argument("--size", type=int, default=224)
     options = parse(parser, argv)
-    warmup = 3
+    settings = {"batch": options.batch, "size": options.size}
+    settings["dtype"] = str(options.dtype).removeprefix("torch.")
+    report = Report(options.out, "loop", options.device, **settings)
     register_models()
     with tempfile.TemporaryDirectory() as folder, composing():
+        images = options.batch * (options.rounds + WARMUP + 1)
         values = compose_run([
             f"model={options.model}", f"runs_dir={folder}", "data=synthetic", f"data.batch_size={options.batch}",
-            f"data.preprocessing.size={options.size}", f"data.train_images={options.batch * (options.rounds + warmup)}",
+            f"data.preprocessing.size={options.size}", f"data.train_images={images}",
             "optimizer.lr=1e-6",  # time alone is asked; few small images and a real rate end in NaN
             f"data.val_images={options.batch}", "trainer.max_epochs=1", f"trainer.precision={PRECISION[options.dtype]}",
             f"trainer.accelerator={'gpu' if options.device == 'cuda' else 'cpu'}",
@@ -108,7 +135,12 @@ def main(argv: Sequence[str] | None = None) -> Path:
         run = RunDir.create(Path(folder), "loop", values, {"status": "running"})
         data = ImageData(config.data, config.augment, config.seed)
         module = ClassificationModule(build_network(config, data), config, data)
-        turns = Turns(bare_steps(config, options.device, options.dtype), options.device, options.clock)
+        bare = bare_steps(config, options.device, options.dtype)
+
+        def keep(seconds: dict[str, list[float]]) -> None:
+            report.put(options.model, table(options.model, seconds))
+
+        turns = Turns(bare, options.device, options.clock, keep)
         guard, stop = FiniteLossGuard(run), StopRequest()
         ours = [
             guard,
@@ -119,15 +151,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         ]
         loggers = build_loggers(config, run, 0, stop)
         build_trainer(config.trainer, run.path, logger=loggers, callbacks=[*ours, turns]).fit(module, data)
-    seconds = {name: values[-options.rounds + 1 :] for name, values in turns.seconds.items()}
-    overhead = median(seconds["Lightning loop"]) / median(seconds["bare loop"]) - 1
-    rows = [
-        row(options.model, name, values, overhead=overhead if "Lightning" in name else None)
-        for name, values in seconds.items()
-    ]
-    settings = {"batch": options.batch, "size": options.size}
-    settings["dtype"] = str(options.dtype).removeprefix("torch.")
-    return save(options.out, "loop", rows, options.device, **settings)
+    return report.finish()
 
 
 if __name__ == "__main__":

@@ -192,13 +192,6 @@ class Report:
         return self.path
 
 
-def save(out: Path, question: str, rows: list[dict[str, object]], device: str, **settings: object) -> Path:
-    """Report rows that are all there."""
-    report = Report(out, question, device, **settings)
-    report.put("", rows)
-    return report.finish()
-
-
 @contextmanager
 def watched_tail() -> Iterator[set[str]]:
     """Yield a set to which every run of the fused tail adds its backend: what a compiled or captured step took."""
