@@ -6,11 +6,11 @@ ratios to torchvision's. "decode alone" reads and decodes and does nothing else:
 "threads" are as many threads of one process as the others have worker processes, on the same data set.
 
 python benchmarks/data_loading.py IMAGES [--cifar DIR] [--rounds 5] [--workers 0 2] [--out DIR]
-IMAGES: a tar or a folder of JPEGs, any layout. DIR: an image folder with train/ of 32-pixel images.
+IMAGES: a tar or a folder of JPEGs, any layout; or ``--made-up N``, so many noisy pictures of 500 x 375 pixels. DIR: an
+image folder with train/ of 32-pixel images.
 """
 
 import argparse
-import json
 import os
 import platform
 import statistics
@@ -18,7 +18,7 @@ import tarfile
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
@@ -41,12 +41,15 @@ from senet.data.files.decoders import (
     decode_region,
     decode_torchcodec,
     region_available,
+    torchcodec_available,
 )
 from senet.data.files.folder import ImageTree, scan
 from senet.data.inputs import NUMBERS, InputStep
 from senet.data.loader import PREFETCH
 from senet.data.module import ImageData
+from senet.data.tools.fake import picture
 from senet.data.tools.pack import PackOptions, pack
+from senet.files import write_json
 from senet.training.environment import keep_freed_memory
 
 BATCH = 64
@@ -68,7 +71,9 @@ VAL = {
         224, interpolation="bilinear", crop_pct=224 / 256, mean=PRE.mean, std=PRE.std
     ),
 }
-DECODERS = {"Pillow": decode_reference, "torchcodec": decode_torchcodec}
+DECODERS = {"Pillow": decode_reference}
+if torchcodec_available():
+    DECODERS["torchcodec"] = decode_torchcodec
 if region_available():
     DECODERS["nvImageCodec for crops"] = decode_region
 Variant = Callable[[], int]
@@ -93,6 +98,14 @@ def unpack(source: Path, root: Path) -> Path:
             (files / f"{copy}_{path.name}").symlink_to(path.resolve())
     (root / "val").symlink_to(root / "train", target_is_directory=True)
     return root
+
+
+def make_up(count: int, folder: Path) -> Path:
+    """Write ``count`` JPEGs of the size that photographs of ImageNet have most often; return their folder."""
+    folder.mkdir()
+    for index in range(count):
+        picture(index % 10, index, 375, 500).save(folder / f"{index}.JPEG", quality=90)
+    return folder
 
 
 def count(batches: Iterable[Any]) -> int:
@@ -180,14 +193,13 @@ def measure(variants: dict[str, Variant], rounds: int, group: str) -> list[dict[
     return rows
 
 
-def photographs(root: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
-    """Training and validation path on files and packs."""
+def photographs(root: Path, workers: int, rounds: int) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of the training and of the validation path on files and packs."""
     keys = {"batch_size": BATCH, "workers": workers}
     packs = {side: root / f"pack{side}" for side in (256, 320)}
     for side, out in packs.items():
         tree: ImageTree = scan(root / "train")
         pack({"train": tree, "val": tree}, out, PackOptions(side, resize_val=True))
-    rows = []
     for train, transforms in ((True, TRAIN), (False, VAL)):
         path = root / "train"
         variants = {name: theirs(path, transform, workers) for name, transform in transforms.items()}
@@ -202,8 +214,7 @@ def photographs(root: Path, workers: int, rounds: int) -> list[dict[str, Any]]:
             variants["decode alone (floor), files"] = decode_only(scan(path))
             packed = ImageData(PackedConfig(root=str(packs[256]), **keys), AugmentConfig(), 0)
             variants["decode alone (floor), packed 256"] = decode_only(packed.val.records)
-        rows += measure(variants, rounds, f"{'training' if train else 'validation'}, {workers} workers")
-    return rows
+        yield measure(variants, rounds, f"{'training' if train else 'validation'}, {workers} workers")
 
 
 def cifar(root: Path, rounds: int) -> list[dict[str, Any]]:
@@ -234,11 +245,13 @@ def cifar(root: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """Measure, print a Markdown table, write JSON."""
+    """Measure, print a Markdown table, write JSON after every group of rows."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("images", type=Path, nargs="?")
+    source.add_argument("--made-up", type=int, metavar="N", help="pictures, instead of IMAGES")
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="*", default=[0, 2])
@@ -251,25 +264,34 @@ def main() -> None:
     print(HEADER, flush=True)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
-        root = unpack(args.images, Path(folder))
+        images = args.images or make_up(args.made_up, Path(folder) / "made_up")
+        root = unpack(images, Path(folder) / "tree")
         for workers in args.workers:
-            rows += photographs(root, workers, args.rounds)
+            for found in photographs(root, workers, args.rounds):
+                rows += found
+                save(rows, args.out, args.threads)
     if args.cifar:
         rows += cifar(args.cifar, args.rounds)
-    packages = ["torch", "torchvision", "timm", "pillow", "torchcodec"]
+        save(rows, args.out, args.threads)
+
+
+def save(rows: list[dict[str, Any]], out: Path, threads: int) -> None:
+    """Write the JSON and the table of what there is so far."""
+    packages = ["torch", "torchvision", "timm", "pillow"]
+    packages += ["torchcodec"] if torchcodec_available() else []
     packages += ["nvidia-nvimgcodec-cu13"] if region_available() else []
     device = {
         "machine": platform.machine(),
         "cores": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "load_at_end": round(os.getloadavg()[0], 2),
-        "threads": args.threads,
+        "threads": threads,
         "packages": {name: version(name) for name in packages},
     }
     table = [HEADER, *(LINE.format(**row) for row in rows)]
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "data_loading.json").write_text(json.dumps({"device": device, "rows": rows}, indent=1))
-    (args.out / "data_loading.md").write_text("\n".join(table) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "data_loading.json", {"device": device, "rows": rows})
+    (out / "data_loading.md").write_text("\n".join(table) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,20 +3,25 @@
     python benchmarks/gpu_all.py --call 1 --out DIR [--archive FILE.tar.gz] [--stages check tail ...] [--tiny]
 
 Call 1: is the fused tail right, what does it save, the eager training step: the answer within four minutes; then the
-same compiled. Call 2: tiles tuned, the tail with them, inference, where the time goes, input step, bytes counted by
-ncu. Call 3: the tests, the loop, other networks. Without ``--call`` all three. Stages run one after the other, each
-in a process with a limit of time, and write to DIR after every row; a stage that fails does not stop the next, but
-nothing is measured after a check that fails. Everything comes back in one archive. ``--tiny`` rehearses every stage
-with next to no work, on a CPU too, where Triton's interpreter stands in for the GPU. ``--list`` prints the plan.
+same compiled, and small batches. Call 2: tiles tuned, the tail with them, inference, where the time goes, input step,
+bytes counted by ncu, networks for CIFAR. Call 3: the tests, the loop, other networks, the loader. Without ``--call``
+all three. Stages run one after the other, each in a process with a limit of time, and write to DIR after every row; a
+stage that fails does not stop the next, but nothing is measured after a check that fails. Everything comes back in one
+archive, written anew every few seconds: a machine that is taken away leaves the rows of the stage that it was at.
+``--tiny`` rehearses every stage with next to no work, on a CPU too, where Triton's interpreter stands in for the GPU.
+``--list`` prints the plan.
 """
 
 import argparse
+import io
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +30,7 @@ ROOT = HERE.parent
 FIVE = "resnet50, stride on 3x3"  # ours, ours unfused, ours plain, timm's with SE, torchvision's plain
 OTHERS = ["resnext50_32x4d", "bn_inception"]
 SE_MODES = ["max-autotune", "reduce-overhead"]
+PACK_EVERY = 10.0  # seconds
 INTERPRETED = (
     "import runpy, sys, interpreting; interpreting.interpret_triton(); "
     "del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -97,6 +103,18 @@ def plan(out: Path) -> dict[str, Stage]:
     ]
     ncu += ["--kernel-name", OUR_KERNELS, "--launch-count", "96"]
     others = script("train_step", *tuned, "--name", "others", "--groups", *OTHERS)
+
+    def small(batch: int, seconds: int) -> Stage:
+        few = script("train_step", "--name", f"batch{batch}", "--groups", FIVE, "--modes", "eager")
+        full = ["--se-modes", "reduce-overhead", "--batch", str(batch), "--rounds", "10"]
+        return Stage(1, seconds, few, image, full)
+
+    def cifar(model: str, seconds: int) -> Stage:
+        modes = ["--modes", "eager", "compiled", "reduce-overhead", "--batch", "128", "--rounds", "10"]
+        return Stage(
+            2, seconds, script("train_step", "--name", model, "--model", model), [*image, *eager], modes
+        )
+
     return {
         "check": Stage(1, 45, script("check"), ["--tiny", *tiny], []),
         "tail": Stage(1, 60, script("tail"), [*tiny, "--stages", "5", "--no-compile"], ["--rounds", "10"]),
@@ -106,6 +124,8 @@ def plan(out: Path) -> dict[str, Stage]:
             1, 130, [*five, "--name", "compiled"], [*image, *eager],
             ["--modes", "compiled", "--se-modes", "eager", *SE_MODES, "--rounds", "10"],
         ),
+        "batch8": small(8, 60),
+        "batch16": small(16, 60),
         "tune": Stage(2, 90, script("tune"), [*tiny, "--quick", "--size", "6", "--stages", "5"],
                       ["--stages", "2", "3", "4", "5"]),
         "tuned_tail": Stage(2, 60, script("tail", *tuned, "--name", "tuned_tail"),
@@ -115,12 +135,16 @@ def plan(out: Path) -> dict[str, Stage]:
         "inputs": Stage(2, 60, script("inputs"), [*image, "--no-compile"], []),
         "bytes": Stage(2, 40, [*ncu, *script("tail", *tuned, "--name", "bytes", "--no-compile", "--rounds", "1")],
                        ["--stages", "5"], ["--stages", "2", "5"]),
+        "cifar20": cifar("se_resnet20", 50),
+        "cifar110": cifar("se_preact_resnet110", 110),
         "tests": Stage(3, 200, [*pytest, "tests/kernels", "tests/nn", "tests/data/test_inputs.py"],
                        ["-k", "odd and triton"], ["-m", "not slow"]),
         "loop": Stage(3, 100, script("loop"), image, []),
         "others": Stage(3, 150, others, [*image, *eager], []),
         "senet154": Stage(3, 60, script("train_step", "--name", "senet154", "--groups", "senet154", *eager),
                           image, ["--batch", "64", "--rounds", "5"]),
+        "loader": Stage(3, 60, script("data_loading"), ["--made-up", "20", "--rounds", "1", "--workers", "0"],
+                        ["--made-up", "300", "--rounds", "3", "--workers", "8"]),
     }  # fmt: skip
 
 
@@ -135,8 +159,8 @@ def environment_of(tiny: bool, interpreted: bool) -> dict[str, str]:
     return environment
 
 
-def run(name: str, stage: Stage, tiny: bool) -> str:
-    """Run a stage; return how it ended."""
+def run(name: str, stage: Stage, tiny: bool, keep: Callable[[], object] = lambda: None) -> str:
+    """Run a stage, and ``keep`` what there is every ``PACK_EVERY`` seconds; return how the stage ended."""
     command = stage.words(tiny)
     if shutil.which(command[0]) is None:
         return f"skipped, there is no {command[0]}"
@@ -146,17 +170,35 @@ def run(name: str, stage: Stage, tiny: bool) -> str:
         command = [command[0], "-c", INTERPRETED, *command[1:]]
     start, limit = time.monotonic(), stage.limit(tiny)
     print(f"--- {name}: {' '.join(command)}", flush=True)
-    try:
-        status = subprocess.run(command, cwd=ROOT, env=environment, timeout=limit, check=False).returncode
-    except subprocess.TimeoutExpired:
-        return f"stopped after {limit} s"
+    with subprocess.Popen(command, cwd=ROOT, env=environment) as process:
+        try:
+            while (status := ended(process, PACK_EVERY)) is None:
+                keep()
+                if time.monotonic() - start > limit:
+                    return f"stopped after {limit} s"
+        finally:
+            process.kill()
     return f"{'done' if status == 0 else f'failed with {status}'} in {time.monotonic() - start:.0f} s"
 
 
+def ended(process: subprocess.Popen, seconds: float) -> int | None:
+    """Return the status of a process that ends within ``seconds``, else None."""
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(seconds)
+    return None
+
+
 def pack(out: Path, archive: Path) -> None:
-    """Write the one file that comes back."""
-    with tarfile.open(archive, "w:gz") as tar:
-        tar.add(out, arcname="benchmarks")
+    """Write the one file that comes back, whole or not at all; a stage may be writing in ``out``."""
+    part = archive.with_name(f".{archive.name}.part")
+    with tarfile.open(part, "w:gz") as tar:
+        for path in sorted(p for p in out.rglob("*") if p.is_file() and p not in (archive, part)):
+            with suppress(FileNotFoundError):  # temporary ones are renamed
+                data = path.read_bytes()
+                member = tarfile.TarInfo(str(Path("benchmarks", path.relative_to(out))))
+                member.size, member.mtime = len(data), int(time.time())
+                tar.addfile(member, io.BytesIO(data))
+    os.replace(part, archive)
 
 
 def main() -> int:
@@ -180,11 +222,16 @@ def main() -> int:
     if not (out / "blocks.json").exists():
         (out / "blocks.json").write_text("[]\n")
     ends: dict[str, str] = {}
-    for name in chosen:
-        ends[name] = run(name, stages[name], options.tiny)
+
+    def keep() -> None:
         (out / "summary.txt").write_text("".join(f"{stage}: {end}\n" for stage, end in ends.items()))
         if options.archive:
-            pack(out, options.archive)
+            pack(out, options.archive.resolve())
+
+    for name in chosen:
+        ends[name] = "begun"
+        ends[name] = run(name, stages[name], options.tiny, keep)
+        keep()
         if name == "check" and "failed" in ends[name]:
             break
     print("--- summary\n" + (out / "summary.txt").read_text())
