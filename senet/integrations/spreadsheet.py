@@ -150,7 +150,7 @@ def _table(file: Path) -> tuple[str, str, int]:
         raise UserError(f"data.file={file}: {error.strerror}") from error
     before, told = 0, None
     while (line := text.partition("\n"))[1] and (not line[0].strip() or line[0].lower().startswith("sep=")):
-        told = line[0].strip()[4:] or told  # as Excel writes it
+        told = line[0].strip(" \r")[4:5] or told  # as Excel writes it, and fills up with empty cells
         text, before = line[2], before + 1
     likely = sorted(",;\t|", key=line[0].count, reverse=True)
     fitting = (mark for mark in likely if None not in _places(_titles(_reader(text, mark)))[:2])

@@ -36,9 +36,8 @@ class TimmBlock(AttentionBlock):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what timm's block makes of ``x``."""
-        if self.config.block == "ge" and isinstance(
-            cast(object, x), fx.Proxy
-        ):  # timm's asks for the mean's shape
+        # timm's asks for the shape of the mean, which FX does not know.
+        if self.config.block == "ge" and isinstance(cast(object, x), fx.Proxy):
             traced: Tensor = x * self.inner.get_submodule("gate")(x.mean((2, 3), keepdim=True))
             return traced
         scaled: Tensor = self.inner(x)

@@ -71,7 +71,8 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
         if data.held_out and run.held_out() is None:
             run.write_held_out(data.held_out)
         run.update(precision=settings["precision"])
-        _introduce(module, trainer, run, str(tails))
+        how = launch.slow_precision(settings) or settings["precision"]
+        _introduce(module, trainer, run, [f"tail      {tails}", f"precision {how}"])
 
     started = time.perf_counter()
     before = float(run.record().get("seconds") or 0.0)
@@ -202,7 +203,7 @@ def _compare_preprocessing(record: WeightRecord, data: ImageData) -> None:
             say(f"          {words} with {key}={theirs}, here data.preprocessing.{key}={ours[key]}")
 
 
-def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, tails: str) -> None:
+def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, how: list[str]) -> None:
     config, data = module.config, module.data
     widths = sorted(set(module.model.se_widths().values()))
     shown = ", ".join(f"{c}→{h}" if h else str(c) for c, h in widths)
@@ -217,9 +218,8 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, tail
     )
     say(f"run       {run.path}")
     say(f"model     {config.model['name']}, {count_parameters(module.model):,} parameters{se}")
-    precision = {**config.trainer, "precision": precision_of(run, config.trainer)}
-    say(f"tail      {tails}")
-    say(f"precision {launch.slow_precision(precision) or precision['precision']}")
+    for line in how:
+        say(line)
     say(
         f"data      {config.data.name}: {data.train_size:,} training and {data.val_size:,} validation images, "
         f"{len(data.classes)} classes, {data.preprocessing.size} px, {data.decoder}"

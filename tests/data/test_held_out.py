@@ -90,7 +90,7 @@ def test_labels_in_a_file(image_tree: Path, tmp_path: Path):
     write("path\tlabel\ntrain\\cat\\0.jpg\ta\n")
     assert read_labels(file, image_tree, "train", None, True).name(0) == "train/cat/0.jpg"
     assert len(read_labels(file, image_tree, "val", None, False)) == 1  # an evaluation takes all
-    write("sep=;\r\n\r\npath;label;fold;a, b, c, d\r\n./train/cat/0.jpg;a;3;\r\n")  # as Excel writes it
+    write("sep=;;;\r\n\r\npath;label;fold;a, b, c, d\r\n./train/cat/0.jpg;a;3;\r\n")  # as Excel writes it
     assert read_labels(file, image_tree, "train", None, True).name(0) == "train/cat/0.jpg"
     write(
         f"sep=;\npath;label\ntrain/cat/0.jpg;a\n./train/../train/cat/0.jpg;b\n{image_tree}/train/cat/0.jpg;b\n"
