@@ -32,8 +32,7 @@ from torch import Tensor
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from triton.compiler import compile as compile_source
+from triton.compiler import ASTSource, compile as compile_source
 from triton.knobs import nvidia
 
 from senet import SEConfig

@@ -18,7 +18,8 @@ def processes() -> dict[int, Entry]:
     found = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         with suppress(OSError):  # it has ended
-            state, parent = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()[:2]
+            text = Path("/proc", pid, "stat").read_text(errors="replace")  # Linux cuts names within a letter
+            state, parent = text.rpartition(")")[2].split()[:2]
             found[int(pid)] = Entry(int(parent), state)
     return {pid: entry for pid, entry in found.items() if entry.state != "Z"}
 

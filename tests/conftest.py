@@ -71,8 +71,7 @@ def tree(image_tree: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def compose() -> Iterator[Callable[..., dict]]:
     """Compose a configuration as train.py and eval.py do."""
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    from hydra import compose as hydra_compose, initialize_config_dir
 
     from senet.training.entry import plain, register_models
 

@@ -18,7 +18,8 @@ class Source(NamedTuple):
 
 
 def read(path: Path) -> Source:
-    text = path.read_text()
+    stub = path.with_suffix(".pyi")  # what a package offers, imported with its first use
+    text = path.read_text() + (stub.read_text() if stub.exists() else "")
     tree = ast.parse(text)
     strings = set()
     for node in ast.walk(tree):
@@ -48,8 +49,12 @@ def imported(source: Source, known: dict[str, Source]) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in known else node.module for name in names}
+            package = ".".join(source.path.relative_to(PACKAGE.parent).parent.parts)
+            home = (
+                f"{package}.{node.module}" if node.level else node.module
+            )  # stubs import from their own package
+            names = {f"{home}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else home for name in names}
     return found & known.keys()
 
 

@@ -98,7 +98,14 @@ def channel_records(
 
 
 def write(found: Mapping[str, ClassStatistics], chosen: Mapping[str, int], out: Path, paper: bool) -> str:
-    """Write tables and pictures to ``out``; return the saturation table as the terminal has room for it."""
+    """Write tables and pictures to ``out``; return the saturation table as the terminal has room for it.
+
+    Raises:
+        UserError: if a chosen class had no image.
+    """
+    seen = next(iter(found.values())).count
+    if unseen := [name for name, index in chosen.items() if not seen[index]]:
+        raise UserError(f"there is no validation image of {', '.join(unseen)}: name other --classes")
     out.mkdir(parents=True, exist_ok=True)
     names = {name: PAPER_CLASSES.get(name, name) for name in chosen}
     rows = [saturation(name, statistics) for name, statistics in found.items()]

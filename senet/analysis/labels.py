@@ -67,9 +67,9 @@ def label_points(configs: Sequence[Mapping[str, Any]]) -> Labels:
             words[-1].append("SE" if f in with_se else "plain")
     left = set(others) - set(told)
     for key in [*se_keys, *told]:
-        among = se_keys if key in se_keys else told
         parts = [
-            [_part(key, f[key], among)] if key in f and (key in told or f in with_se) else [] for f in flat
+            [_part(key, f[key], [*se_keys, *told])] if key in f and (key in told or f in with_se) else []
+            for f in flat
         ]
         longer = [[*before, *part] for before, part in zip(words, parts, strict=True)]
         if max(len(", ".join(label)) for label in longer) > LONGEST:

@@ -28,6 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     names = [word for word in arguments.names if "=" not in word]
     settings = settings_of([word for word in arguments.names if "=" in word], arguments.size)
+    if arguments.stages and (not names or arguments.format in ("json", "csv")):
+        raise UserError("--stages goes with names of networks, and not with --format json or csv")
     rows = zoo_rows(names, settings)
     if arguments.format == "json":
         print(as_json([row.record() for row in rows]))
@@ -54,7 +56,10 @@ def settings_of(words: list[str], size: int | None) -> Settings:
         section, _, name = key.partition(".")
         if section not in sections or not name:
             raise UserError(f"{word}: a network is set by se.KEY=VALUE and model.KEY=VALUE")
-        sections[section][name] = yaml.safe_load(value)
+        try:
+            sections[section][name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"{word}: the value cannot be read") from error
     if size is not None and size < 1:
         raise UserError(f"--size {size} must be 1 or more")
     return Settings(**sections, size=size)

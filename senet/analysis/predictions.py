@@ -105,16 +105,11 @@ def worth_showing(counts: Counts, most: int = SHOWN) -> list[int]:
 
 def calibration(table: Predictions) -> Calibration:
     """Compare how sure the network was of its answers with how often they were right."""
-    import torch
-    from torchmetrics.functional.classification import (
-        binary_calibration_error,  # seconds, unless Lightning is here
-    )
-
-    ece = binary_calibration_error(torch.tensor(table.confidence), torch.tensor(table.right).int(), BINS)
     bins = np.minimum((table.confidence * BINS).astype(int), BINS - 1)
     count, right, sure = (np.bincount(bins, weights) for weights in (None, table.right, table.confidence))
     held = count > 0
-    return Calibration(sure[held] / count[held], right[held] / count[held], float(ece))
+    ece = float(np.abs(right - sure).sum() / len(bins))
+    return Calibration(sure[held] / count[held], right[held] / count[held], ece)
 
 
 def confident_mistakes(table: Predictions, most: int = MISTAKES) -> list[int]:

@@ -239,12 +239,10 @@ def _mistakes(run: RunDir, table: Predictions) -> str:
 
 def _gates(run: RunDir, se: object) -> str:
     """Return the figures that ``senet gates`` has left in the run's directory, or how to get them."""
-    files = [
-        file for name in ("figure6", "figure7") if (file := run.path / "gates" / f"{name}.png").is_file()
-    ]
-    if files:
-        words = ("Mean gate by class", "Mean gate and its sd within a class")
-        pictures = [figure("", image(f.read_bytes(), w), w) for f, w in zip(files, words, strict=False)]
+    words = {"figure6": "Mean gate by class", "figure7": "Mean gate and its sd within a class"}
+    files = {run.path / "gates" / f"{name}.png": said for name, said in words.items()}
+    pictures = [figure("", image(f.read_bytes(), w), w) for f, w in files.items() if f.is_file()]
+    if pictures:
         return f"<div class='wide-picture'>{''.join(pictures)}</div>"
     return (
         f"<p><code>senet gates {escape(str(run.path))}</code> draws what they do, class by class.</p>"

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -240,7 +241,8 @@ def _contradiction(run: Run, at: At) -> str | None:
     except (KeyError, TypeError, ValueError) as reason:
         return f"summary.json or predictions cannot be understood: {type(reason).__name__} {reason}"
     if table is not None:
-        counted = 100 * (1 - float(table.right.mean()))
+        unreadable = int(run.summary[at].get("val/unreadable", 0))  # they count as wrong
+        counted = 100 * (1 - float(table.right.sum()) / (len(table.right) + unreadable))
         if abs(counted - error) > 1e-3:
             return f"summary.json says {error:.3f} % top-1 error, the predictions {counted:.3f} %"
     return None
@@ -351,8 +353,12 @@ def _reason(run: Run, job: Job) -> str | None:
 
 
 def _fill(point: Point, runs: Sequence[Run]) -> list[Gap]:
-    """Give a point the newest finished run of each seed; return the rest with reasons."""
+    """Give a point the newest finished run of each seed, all on the same images; return the rest with reasons."""
     gaps = []
+    images = Counter(run.images for run in reversed(runs) if run.problem is None).most_common(1)
+    for run in runs:
+        if run.problem is None and run.images != images[0][0]:
+            run.problem = "validated on other images than most runs of its point"
     for seed in sorted({run.seed for run in runs}):
         attempts = [run for run in runs if run.seed == seed]
         finished = [run for run in attempts if run.problem is None]

@@ -109,7 +109,9 @@ def why_eager(
     device = device or x.device.type
     if kernels == "eager":
         return "kernels=eager"
-    if not (is_as_written(bn, nn.BatchNorm2d, _NORMALISE) or sync.is_synchronised(bn)) or not bn.affine:
+    kind: type[nn.Module] = type(bn)
+    across_ranks = kind is nn.SyncBatchNorm or "across_ranks" in vars(kind)  # no subclass, which may do more
+    if not (is_as_written(bn, nn.BatchNorm2d, _NORMALISE) or across_ranks) or not bn.affine:
         return f"{bn} is not an affine BatchNorm2d, plain or synchronised"
     gate = None if se is None else se.standard_gate()
     if isinstance(gate, str):

@@ -7,6 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from senet.errors import UserError
 from senet.kernels import aten_passes, sync
 from senet.kernels.layout import memory_format
 from senet.kernels.passes import Norm
@@ -56,26 +57,61 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return y
 
 
+class _WithActivation(nn.Module):
+    """What timm's ``BatchNormAct2d`` does after it has normalised."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, x: Tensor) -> Any:
+        return self.act(self.drop(super().forward(x)))
+
+
+class _SyncBatchNormAct2d(_WithActivation, SyncBatchNorm2d):
+    pass
+
+
+class _SyncBatchNormActOnGPU(_WithActivation, nn.SyncBatchNorm):
+    pass
+
+
+_ACROSS_RANKS = {
+    "torch.nn.modules.batchnorm.BatchNorm2d": (SyncBatchNorm2d, nn.SyncBatchNorm),
+    "timm.layers.norm_act.BatchNormAct2d": (_SyncBatchNormAct2d, _SyncBatchNormActOnGPU),
+}
+"""What a norm becomes on a CPU and on a GPU; timm, which takes seconds to import, by its name."""
+
+
 def synchronise(model: nn.Module) -> nn.Module:
-    """Make every BatchNorm2d of ``model`` span all ranks, in place: same modules, same keys.
+    """Make every BatchNorm of ``model`` span all ranks, in place: same modules, same keys.
 
     Those on a GPU become torch's own, those on a CPU ours.
+
+    Raises:
+        UserError: for a BatchNorm that cannot; nothing is changed then.
     """
-    for module in model.modules():
-        if type(module) is nn.BatchNorm2d:
-            if module.weight.is_cuda:
-                module.__class__ = nn.SyncBatchNorm  # type: ignore[assignment]
-                vars(module)["process_group"] = None
-            else:
-                module.__class__ = SyncBatchNorm2d
+    norms = {name: norm for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
+    alone = {name: norm for name, norm in norms.items() if not sync.is_synchronised(norm)}
+    for name, norm in alone.items():
+        kind = type(norm)
+        if f"{kind.__module__}.{kind.__qualname__}" not in _ACROSS_RANKS or not norm.affine:
+            raise UserError(
+                f"{name} is {norm}, which has no statistics over all ranks: drop sync_batchnorm, or take BatchNorm2d"
+            )
+    for norm in alone.values():
+        kind = type(norm)
+        on_cpu, on_gpu = _ACROSS_RANKS[f"{kind.__module__}.{kind.__qualname__}"]
+        vars(norm).update(alone=kind, process_group=None)
+        norm.__class__ = on_gpu if norm.weight.is_cuda else on_cpu
     return model
 
 
 def unsynchronise(model: nn.Module) -> nn.Module:
     """Undo ``synchronise``."""
     for module in model.modules():
-        if type(module) in (SyncBatchNorm2d, nn.SyncBatchNorm):
-            module.__class__ = nn.BatchNorm2d
+        if "alone" in vars(module):
+            module.__class__ = vars(module).pop("alone")
+            del vars(module)["process_group"]
     return model
 
 

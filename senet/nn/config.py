@@ -1,6 +1,6 @@
 """Every axis of the SE block that the paper ablates, as one frozen value."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -80,7 +80,11 @@ class SEConfig:
                 raise UserError(f'se.{name} is "{value}"{did_you_mean(str(value), choices)}')
         if self.block != "se":
             self._check_rival()
+        if not isinstance(self.bias, bool):
+            raise UserError(f"se.bias is {self.bias!r}; it must be true or false")
         if self.stages is not None:
+            if not isinstance(self.stages, Sequence) or not all(type(stage) is int for stage in self.stages):
+                raise UserError(f"se.stages is {self.stages!r}; it must be a list of stages, such as [2,3]")
             object.__setattr__(self, "stages", tuple(self.stages))
             if not self.stages or len(set(self.stages)) != len(self.stages):
                 raise UserError(

@@ -90,7 +90,7 @@ class Runner:
         self.ledger, self.executor, self.source = ledger, executor, source
         self._free = list(slots)
         self._running: list[Running] = []
-        self._interrupts = 0
+        self._interrupts = self._heeded = 0
 
     def run(self) -> bool:
         """Run until nothing is left to start and nothing runs; return whether it was interrupted."""
@@ -99,6 +99,7 @@ class Runner:
             self._fill()
             while self._running:
                 time.sleep(POLL_SECONDS)
+                self._heed()
                 self._collect()
                 self._fill()
         return self._interrupts > 0
@@ -174,9 +175,16 @@ class Runner:
                 signal.signal(number, handler)
 
     def _interrupt(self, number: int, frame: Any) -> None:
+        # It may come while a job is started or a line is printed, so it is heeded between two of those.
         self._interrupts += 1
-        if self._interrupts == 1:
+
+    def _heed(self) -> None:
+        """Stop the jobs if asked to since the last time."""
+        if self._interrupts == self._heeded:
+            return
+        if not self._heeded:
             say(f"stopping {len(self._running)} jobs, each with a checkpoint (again: at once)")
+        self._heeded = self._interrupts
         for running in self._running:
             self.executor.stop(running.handle, now=self._interrupts > 1)
 

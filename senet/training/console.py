@@ -79,3 +79,12 @@ def log_to_file(path: Path) -> Iterator[None]:
 def say(message: str) -> None:
     """Tell the user something."""
     log.info(message)
+
+
+def say_from_handler(message: str) -> None:
+    """Tell the user something from a signal handler.
+
+    It may have interrupted a write to stdout, whose buffer refuses to be entered twice: logging would lose the line.
+    """
+    with suppress(OSError):
+        os.write(1, f"{message}\n".encode())

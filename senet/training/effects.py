@@ -144,7 +144,7 @@ def check_batch_norm(config: RunConfig, network: "Network") -> None:
     Raises:
         UserError: saying what to change.
     """
-    if config.data.batch_size > 1 or config.trainer.get("sync_batchnorm"):
+    if config.data.batch_size > 1 or (config.trainer.get("sync_batchnorm") and not _alone(config)):
         return
     import torch
 
@@ -170,8 +170,7 @@ def notes(config: RunConfig, network: "Network", typed: Iterable[str]) -> list[s
         same = [r for r in range(1, max(channels) + 1) if all(max(1, c // r) == w for c, w in widths.items())]
         if len(same) > 1:
             found.append(f"se.reduction  every r from {same[0]} to {same[-1]} builds this network")
-    alone = launch.process_count(config.trainer) * int(config.trainer.get("num_nodes") or 1) == 1
-    idle = mine & {"trainer.sync_batchnorm", "ranks.check_every_n_steps"} if alone else set()
+    idle = mine & {"trainer.sync_batchnorm", "ranks.check_every_n_steps"} if _alone(config) else set()
     found += [f"{key} has no effect with one process" for key in sorted(idle)]
     meant, size = network.input_size, config.data.preprocessing.size
     if size == Preprocessing().size < meant and "data.preprocessing.size" not in mine:
@@ -254,3 +253,8 @@ def _shipped(configs: Path) -> dict[str, list[Any]]:
 def _of_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe gives the optimiser and the schedule of its choice, by its last key."""
     return {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("recipe.")}
+
+
+def _alone(config: RunConfig) -> bool:
+    """Whether the run has one process."""
+    return launch.process_count(config.trainer) * int(config.trainer.get("num_nodes") or 1) == 1

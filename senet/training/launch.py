@@ -22,7 +22,7 @@ import torch.distributed as dist
 
 from senet.errors import UserError, in_a_line
 from senet.processes import children, environment, processes
-from senet.training.console import MISUSED, rank, say
+from senet.training.console import MISUSED, rank, say_from_handler
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
@@ -330,7 +330,7 @@ class StopRequest:
         if not self.orderly:
             raise KeyboardInterrupt
         if first and rank() == 0:
-            say("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
+            say_from_handler("stopping after this step, with a checkpoint (Ctrl-C again stops at once)")
         # The terminal and the agent may both deliver one Ctrl-C.
         if not first and number == signal.SIGINT and now - self._first > 1.0:
             raise KeyboardInterrupt

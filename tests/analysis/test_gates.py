@@ -23,7 +23,7 @@ from senet.analysis.gate_statistics import (
     saturation,
     watch_hidden,
 )
-from senet.analysis.gates import choose_classes, configure, run, saturation_text
+from senet.analysis.gates import choose_classes, configure, run, saturation_text, write
 from senet.analysis.paper import figure6
 from senet.data import DigitsConfig, Preprocessing
 from senet.data.files.folder import scan
@@ -234,6 +234,14 @@ def test_classes_to_show():
     assert choose_classes("goldfish,n02110958", imagenet) == {"n01443537": 1, "n02110958": 2}
     with pytest.raises(UserError, match='did you mean "n01440764"'):
         choose_classes("n0144076", imagenet)
+
+
+def test_a_class_without_images_is_not_drawn_as_gates_of_zero(tmp_path: Path):
+    statistics = ClassStatistics(3, 4)
+    statistics.update(torch.rand(8, 4), torch.arange(8) % 2)
+    with pytest.raises(UserError, match="no validation image of c:"):
+        write({"SE_2_1": statistics}, {"a": 0, "c": 2}, tmp_path / "out", paper=False)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow

@@ -85,6 +85,12 @@ def test_settings_and_size_are_counted(capsys):
         (["se_resnet50", "trainer.devices=2"], "se.KEY=VALUE and model.KEY=VALUE"),
         (["se_inception_v3", "--size", "32"], "needs images of 75 pixels"),
         (["se_resnet50", "--size", "0"], "must be 1 or more"),
+        (["se_resnet50", "se.stages=3"], "a list of stages, such as [2,3]"),
+        (["se_resnet50", "se.stages=[2.5]"], "a list of stages, such as [2,3]"),
+        (["se_resnet50", "se.bias=nope"], "must be true or false"),
+        (["se_resnet50", "se.reduction=[1"], "cannot be read"),
+        (["--stages"], "--stages goes with names"),
+        (["se_resnet50", "--stages", "--format", "csv"], "--stages goes with names"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(words: list[str], message: str, capsys):

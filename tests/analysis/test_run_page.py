@@ -71,6 +71,13 @@ def test_figures_against_counts_by_hand():
     assert table.confidence[mistakes].tolist() == sorted(table.confidence[~table.right], reverse=True)[:2]
 
 
+def test_a_confidence_of_one_is_in_the_last_bin():
+    table = predictions(NAMES)
+    surest = table._replace(confidence=np.where(np.arange(len(table.labels)) % 2, 1.0, 0.95))
+    expected = abs(surest.right.mean() - surest.confidence.mean())
+    assert calibration(surest).ece == pytest.approx(expected)
+
+
 def test_of_many_classes_those_confused_stand_together():
     counts = np.diag(np.full(200, 50))
     for a, b in ((7, 150), (33, 90)):

@@ -13,7 +13,7 @@ from senet.analysis.labels import label_points, settings
 from senet.analysis.paper_rows import paper_keys
 from senet.analysis.plots import draw
 from senet.analysis.rows import build_rows
-from senet.analysis.runs import collect, find_runs, with_new_settings
+from senet.analysis.runs import collect, find_runs, read_run, with_new_settings
 from senet.ledger import Job, Ledger, PlannedPoint
 
 RIGHT = np.arange(20) > 0
@@ -32,6 +32,8 @@ RIGHT = np.arange(20) > 0
         ([config("resnet20", lr=0.1), config(lr=0.1), config(lr=0.05)],
          ["plain, lr=0.1", "SE, lr=0.1", "SE, lr=0.05"]),
         ([config()], ["se_resnet20"]),
+        ([config(bias=b) | {"optimizer": {"bias": not b}} for b in (True, False)],
+         ["se.bias=True, optimizer.bias=False", "se.bias=False, optimizer.bias=True"]),
     ],
 )  # fmt: skip
 def test_a_label_says_what_differs(configs, labels):
@@ -168,6 +170,26 @@ def test_lost_predictions_are_not_other_images(tmp_path: Path):
     (tmp_path / "s1" / "predictions" / "last_raw.csv").unlink()
     (point,) = collect([tmp_path]).points
     assert sorted(point.runs) == [0, 1]
+
+
+def test_seeds_on_other_images_are_not_averaged(tmp_path: Path):
+    """Of a study, too, whose data changed while it ran."""
+    _sweep(tmp_path, {"SE": config()}, seeds=(0, 1, 2))
+    shutil.rmtree(tmp_path / "SE-2")
+    write_run(tmp_path / "SE-2", config(), 2, [True] * 30)
+    study = collect([tmp_path])
+    assert list(study.points[0].runs) == [0, 1]
+    assert [(gap.seed, gap.reason) for gap in study.gaps] == [
+        (2, "validated on other images than most runs of its point")
+    ]
+
+
+def test_images_that_cannot_be_read_count_as_wrong(tmp_path: Path):
+    run = write_run(tmp_path / "run", config(), 0, [True] * 19 + [False])
+    summary = json.loads((run / "summary.json").read_text())
+    summary["last"] |= {"val/top1": 100 * 19 / 21, "val/unreadable": 1, "val/count": 21}
+    (run / "summary.json").write_text(json.dumps(summary))
+    assert read_run(run).problem is None
 
 
 def test_study_json_decides(tmp_path: Path):

@@ -12,8 +12,7 @@ import torch
 
 from senet import create_model
 from senet.kernels import folded_tail, reference
-from senet.nn import set_kernels
-from senet.nn import tail as tail_module
+from senet.nn import set_kernels, tail as tail_module
 from senet.nn.folding import fold_batch_norms
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

@@ -12,8 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from senet import SEConfig
-from senet.kernels import sync
-from senet.kernels import tail as dispatch
+from senet.kernels import sync, tail as dispatch
 from senet.nn import ResidualTail
 from senet.nn.batchnorm import SyncBatchNorm2d, synchronise, unsynchronise
 

@@ -1,10 +1,13 @@
+import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from ranks import run_ranks
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-from senet.nn.batchnorm import average_running_statistics, synchronise, unsynchronise
+from senet import UserError, create_model
+from senet.nn.batchnorm import SyncBatchNorm2d, average_running_statistics, synchronise, unsynchronise
 
 
 def _network() -> nn.Module:
@@ -57,3 +60,28 @@ def test_conversion_keeps_keys_and_can_be_undone():
     synchronise(network)
     assert list(network.state_dict()) == keys
     assert type(unsynchronise(network)[1]) is nn.BatchNorm2d
+
+
+def test_timms_norms_keep_their_activation():
+    norm = BatchNormAct2d(3)
+    expected = norm(_images())
+    assert isinstance(synchronise(norm), SyncBatchNorm2d)
+    norm.reset_running_stats()
+    torch.testing.assert_close(norm(_images()), expected)
+    assert float(expected.detach().min()) == 0
+    assert type(unsynchronise(norm)) is BatchNormAct2d
+
+
+def test_no_norm_of_a_network_is_left_alone():
+    with torch.device("meta"):
+        network = synchronise(create_model("se_inception_resnet_v2"))
+    norms = [m for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    assert len(norms) > 200
+    assert all(isinstance(norm, SyncBatchNorm2d) for norm in norms)
+
+
+def test_a_norm_that_cannot_span_ranks_is_refused():
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(3))
+    with pytest.raises(UserError, match=r"^2 is BatchNorm1d"):
+        synchronise(network)
+    assert type(network[0]) is nn.BatchNorm2d

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet import SEConfig, UserError, create_model
-from senet.kernels import Kernels
-from senet.kernels import tail as dispatch
+from senet.kernels import Kernels, tail as dispatch
 from senet.models import Network, complexity, se_twin
 from senet.models.families import FAMILIES
 from senet.nn import AttentionBlock, ResidualTail, build_block, set_kernels

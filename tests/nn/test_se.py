@@ -7,8 +7,15 @@ from timm.layers import SEModule
 from torch import nn
 
 from senet import SEConfig, SqueezeExcitation, UserError, create_model
-from senet.nn import BasicBlock, Bottleneck, ResidualTail, register_gate, register_squeeze, set_kernels
-from senet.nn import se as module
+from senet.nn import (
+    BasicBlock,
+    Bottleneck,
+    ResidualTail,
+    register_gate,
+    register_squeeze,
+    se as module,
+    set_kernels,
+)
 from senet.nn.config import CHOICES
 from senet.plugins import import_users_own
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -210,6 +211,21 @@ def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
     rows = (path / job.run / "metrics.csv").read_text().splitlines()
     assert rows[1:] == [f"1,1,{60.0 + job.seed}"]  # only the second epoch was left
     assert set(statuses(tmp_path).values()) == {"finished"}
+
+
+def test_a_stop_asked_for_while_a_job_starts_stops_that_job(study, tmp_path: Path):
+    executor = FakeExecutor(flat)
+    submit = executor.submit
+
+    def interrupted(run: Path, slot: object) -> str:
+        handle = submit(run, slot)
+        os.kill(os.getpid(), signal.SIGINT)
+        return handle
+
+    executor.submit = interrupted  # type: ignore[method-assign]
+    assert study(executor, "se.reduction=2,4", "seed=0", "launcher.slots=1x1") != 0
+    assert executor.stopped == ["1"]
+    assert len(executor.started) == 1
 
 
 def test_only_one_driver_at_a_time(study, tmp_path: Path):

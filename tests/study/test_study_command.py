@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
+from hydra import compose as hydra_compose, initialize_config_dir
 from study_fakes import ROOT, FakeExecutor, ledger_of, statuses
 
 from senet import UserError, cli

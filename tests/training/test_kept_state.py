@@ -14,8 +14,7 @@ import pytest
 import torch
 from pytorch_lightning.callbacks import Timer
 
-from senet import UserError
-from senet import files as senet_files
+from senet import UserError, files as senet_files
 from senet.files import once
 from senet.ledger import Ledger
 from senet.rundir import RunDir

@@ -1,6 +1,11 @@
 """Signals to every process of a run, data workers too, as schedulers and containers send them."""
 
+import os
+import select
 import signal
+import sys
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -8,8 +13,10 @@ import pytest
 import senet.training.run  # noqa: F401 - once, for all forks
 from senet.doctor.job import TrainJob, send
 from senet.doctor.parts import saved_step, steps_done
+from senet.processes import processes
 from senet.rundir import RunDir
-from senet.training.launch import STOP_SIGNALS
+from senet.training.console import say, setup_console
+from senet.training.launch import STOP_SIGNALS, StopRequest
 
 SETTINGS = ("model=se_resnet20", "data=imagefolder", "data.in_memory=false", "data.preprocessing.size=8",
             "data.preprocessing.resize=8", "data.batch_size=8", "data.workers=2", "augment.crop=random_resized",
@@ -38,3 +45,34 @@ def test_the_step_is_saved_and_the_status_says_which(
         assert job.wait() == 0, job.output.read_text()
     rows = run.steps_file.read_text().splitlines()[1:]
     assert [int(row.partition(",")[0]) for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_a_signal_amid_a_write_is_answered(tmp_path: Path):
+    """A full pipe keeps the process in its write, where the stream's own buffer would refuse another line."""
+    reader, writer = os.pipe()
+    process = get_context("fork").Process(target=_writes, args=(reader, writer))
+    process.start()
+    os.close(writer)
+    assert process.pid
+    with open(reader) as pipe:
+        assert select.select([pipe], [], [], 600)[0]
+        while processes()[process.pid].state != "S":
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGHUP)
+        said = pipe.read()
+    process.join()
+    assert process.exitcode == 0
+    assert said.count("stopping after this step") == 1
+    assert said.count("x") == 1_000_000
+
+
+def _writes(reader: int, writer: int) -> None:
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.close(writer)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    setup_console()
+    stop = StopRequest()
+    stop.orderly = True
+    say("x" * 1_000_000)
+    sys.exit(0 if stop.signal == signal.SIGHUP else 1)
