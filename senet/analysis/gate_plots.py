@@ -1,8 +1,10 @@
 """Figures 6 and 7 of the paper for any network."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from senet.analysis.canvas import words
@@ -13,56 +15,38 @@ COLOURS = ("#1f5fbf", "#d1722e", "#3a8f5d", "#a0509c", "#7a6a4f", "#5b6fd6", "#b
 LETTERS, HANDLE = 10, 6
 """Letters of a legend in an inch, wide ones counted, and the letters that the mark before a name takes."""
 
-Panel = Callable[[Any, ClassStatistics, list[int]], None]
-
 
 def class_means(blocks: Mapping[str, ClassStatistics], classes: Mapping[str, int]) -> Figure:
     """Draw Figure 6: the mean gate of each class and of all, over every ``ceil(C / 50)``-th channel."""
-
-    def panel(axis: Any, found: ClassStatistics, channels: list[int]) -> None:
-        for (name, index), colour in zip(classes.items(), _colours(len(classes)), strict=True):
-            axis.plot(
-                _numbers(channels),
-                found.mean[index, channels],
-                color=colour,
-                linewidth=1.2,
-                label=words(name, 30),
-            )
-        overall, _ = found.overall()
-        axis.plot(
-            _numbers(channels), overall[channels], color="black", linewidth=1.6, linestyle=":", label="all"
-        )
-
-    return _panels(blocks, "Mean gate by class", panel)
+    return _panels(blocks, classes, "Mean gate by class", bands=False)
 
 
 def within_class(blocks: Mapping[str, ClassStatistics], classes: Mapping[str, int]) -> Figure:
     """Draw Figure 7: the mean gate of each class with a band of one sd over its images."""
-
-    def panel(axis: Any, found: ClassStatistics, channels: list[int]) -> None:
-        for (name, index), colour in zip(classes.items(), _colours(len(classes)), strict=True):
-            mean, sd = found.mean[index, channels], found.sd[index, channels]
-            axis.fill_between(_numbers(channels), mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
-            axis.plot(_numbers(channels), mean, color=colour, linewidth=1.2, label=words(name, 30))
-
-    return _panels(blocks, "Mean gate and sd within a class", panel)
+    return _panels(blocks, classes, "Mean gate and sd within a class", bands=True)
 
 
-def _colours(count: int) -> list[str]:
-    return [COLOURS[index % len(COLOURS)] for index in range(count)]
+def _panel(axis: Any, found: ClassStatistics, classes: Mapping[str, int], bands: bool) -> None:
+    channels = np.array(sampled_channels(found.mean.shape[1]))
+    for (name, index), colour in zip(classes.items(), cycle(COLOURS), strict=False):
+        mean, sd = found.mean[index, channels], found.sd[index, channels]
+        if bands:
+            axis.fill_between(channels + 1, mean - sd, mean + sd, color=colour, alpha=0.25, linewidth=0)
+        axis.plot(channels + 1, mean, color=colour, linewidth=1.2, label=words(name, 30))
+    if not bands:
+        overall = found.overall()[0][channels]
+        axis.plot(channels + 1, overall, color="black", linewidth=1.6, linestyle=":", label="all")
 
 
-def _numbers(channels: list[int]) -> list[int]:
-    return [channel + 1 for channel in channels]
-
-
-def _panels(blocks: Mapping[str, ClassStatistics], title: str, panel: Panel) -> Figure:
+def _panels(
+    blocks: Mapping[str, ClassStatistics], classes: Mapping[str, int], title: str, *, bands: bool
+) -> Figure:
     columns = min(3, len(blocks))
     rows = -(-len(blocks) // columns)
     figure = Figure(figsize=(3.7 * columns, 2.7 * rows + 0.7), layout="constrained")
     axes: Any = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, (name, found) in zip(axes, blocks.items(), strict=False):
-        panel(axis, found, list(sampled_channels(found.mean.shape[1])))
+        _panel(axis, found, classes, bands)
         axis.set_title(name, fontsize=11)
         axis.set(xlabel="channel", ylabel="gate")
         axis.grid(alpha=0.25)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -85,6 +85,15 @@ class ClassStatistics:
 
 
 @contextmanager
+def _watched(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Show the output of every module, with its name, to ``see``."""
+    with ExitStack() as handles:
+        for name, module in modules.items():
+            handles.enter_context(module.register_forward_hook(lambda _, __, out, name=name: see(name, out)))
+        yield
+
+
+@contextmanager
 def watch_hidden(network: Network) -> Iterator[dict[str, Tensor]]:
     """Note, while images pass, which hidden units of every SE block fire: booleans (C/r,) by the block's name.
 
@@ -96,18 +105,11 @@ def watch_hidden(network: Network) -> Iterator[dict[str, Tensor]]:
         for name, block in blocks.items()
     }
 
-    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, hidden: Tensor) -> None:
-            fired[name] |= (hidden > 0).transpose(0, 1).flatten(1).any(1).cpu()
+    def see(name: str, hidden: Tensor) -> None:
+        fired[name] |= (hidden > 0).transpose(0, 1).flatten(1).any(1).cpu()
 
-        return hook
-
-    handles = [block.excitation.fc1.register_forward_hook(keep(name)) for name, block in blocks.items()]
-    try:
+    with _watched({name: block.excitation.fc1 for name, block in blocks.items()}, see):
         yield fired
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def dead_units(fired: Mapping[str, Tensor], images: int) -> str:
@@ -140,24 +142,16 @@ def collect_gates(
     found = {name: ClassStatistics(classes, block.channels) for name, block in blocks.items()}
     seen: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, inputs: object, gate: Tensor) -> None:
-            seen[name] = gate.reshape(len(gate), blocks[name].channels, -1).mean(2)
+    def see(name: str, gate: Tensor) -> None:
+        seen[name] = gate.reshape(len(gate), blocks[name].channels, -1).mean(2)
 
-        return hook
-
-    handles = [gating.register_forward_hook(keep(name)) for name, gating in gatings.items()]
-    try:
-        with watch_hidden(network) as fired:
-            for images, labels in batches:
-                network(images)
-                for name, gate in seen.items():
-                    found[name].update(gate.cpu(), labels)
-        for name, units in fired.items():
-            found[name].fired = units
-    finally:
-        for handle in handles:
-            handle.remove()
+    with _watched(gatings, see), watch_hidden(network) as fired:
+        for images, labels in batches:
+            network(images)
+            for name, gate in seen.items():
+                found[name].update(gate.cpu(), labels)
+    for name, units in fired.items():
+        found[name].fired = units
     return found
 
 

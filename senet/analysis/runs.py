@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
+from omegaconf import OmegaConf
 
 from senet.analysis.labels import BOOKKEEPING, as_plain, label_points, order_key, settings, varying
 from senet.errors import UserError, did_you_mean
@@ -191,7 +192,9 @@ def with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     network = {"model": STARTING | model_options(str(config["model"]["name"]))}
     if config.get("se"):
         network["se"] = SEConfig().to_dict()
-    return _added(config, _shipped() | network)
+    defaults = OmegaConf.create(_shipped() | network)
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(defaults, config))
+    return dict(merged)
 
 
 @cache
@@ -199,12 +202,6 @@ def _shipped() -> dict[str, Any]:
     """Return what a run has if nothing is said, but for what is chosen by name."""
     values = yaml.safe_load((configs_directory() / "train.yaml").read_text())
     return {key: value for key, value in values.items() if key not in (*BOOKKEEPING, *NOT_OF_RUNS)}
-
-
-def _added(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    both = {key: _added(given[key], value) for key, value in defaults.items()
-            if isinstance(value, Mapping) and isinstance(given.get(key), Mapping)}  # fmt: skip
-    return {**defaults, **given, **both}
 
 
 def read_run(path: Path, at: At = "last") -> Run:

@@ -5,7 +5,6 @@ answers whether the setting is better. Over *images*: the trained networks are f
 been drawn; this answers whether these networks are better, and needs fewer seeds.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,11 +33,10 @@ def describe(values: Sequence[float]) -> Spread:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return the 95 % t interval of the mean, or None for one value or values without spread."""
-    mean, sd, n = describe(values)
-    if not sd:
+    if not describe(values).sd:
         return None
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * sd / math.sqrt(n)
-    return mean - half, mean + half
+    low, high = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -94,12 +92,10 @@ def compare(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Differe
 
 def _welch(a: Sequence[float], b: Sequence[float]) -> Difference:
     estimate, n = describe(a).mean - describe(b).mean, min(len(a), len(b))
-    va, vb = float(np.var(a, ddof=1)) / len(a), float(np.var(b, ddof=1)) / len(b)
-    if va + vb < 1e-18:
+    if max(np.ptp(a), np.ptp(b)) < 1e-9:
         return Difference(estimate, None, "Welch", n, "no spread over seeds")
-    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(va + vb)
-    return Difference(estimate, (estimate - half, estimate + half), "Welch", n)
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
+    return Difference(estimate, (float(low), float(high)), "Welch", n)
 
 
 # Over images ----------------------------------------------------------------------------------------------

@@ -21,35 +21,20 @@ Function = Callable[[Tensor], Tensor]
 GATES: dict[str, Function] = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": F.relu}
 
 
-def _average(x: Tensor) -> Tensor:
-    return x.mean((2, 3), keepdim=True)
-
-
-def _maximum(x: Tensor) -> Tensor:
-    return x.amax((2, 3), keepdim=True)
-
-
-def _deviation(x: Tensor) -> Tensor:
-    """Return the population standard deviation; its gradient at a constant map is taken as 0."""
-    return x.std((2, 3), correction=0, keepdim=True)
-
-
 def _generalised_mean(x: Tensor) -> Tensor:
     """Return ``mean(max(x, 1e-6) ** 3) ** (1 / 3)`` (Radenovic et al. 2018, arXiv 1711.02512, Eq. 3, with p = 3)."""
     powers = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=1e-6) ** 3
     return powers.mean((2, 3), keepdim=True).pow(1 / 3).to(x.dtype)
 
 
-def _no_squeeze(x: Tensor) -> Tensor:
-    return x
-
-
 SQUEEZES: dict[str, Function] = {
-    "avg": _average,
-    "max": _maximum,
-    "std": _deviation,
+    "avg": lambda x: x.mean((2, 3), keepdim=True),
+    "max": lambda x: x.amax((2, 3), keepdim=True),
+    "std": lambda x: x.std(
+        (2, 3), correction=0, keepdim=True
+    ),  # of the population; its gradient at a constant is 0
     "gem": _generalised_mean,
-    "none": _no_squeeze,
+    "none": lambda x: x,
 }
 
 
