@@ -93,7 +93,7 @@ def train(compose: Callable[..., dict], tmp_path: Path) -> Callable[..., Path]:
             directory, config = new_run(values, list(overrides))
         else:
             directory, config = resume_run(resume, list(overrides))
-        status = run_job("train", directory, config)
+        status = run_job(directory, config)
         assert status == expect, directory.record().get("error")
         return directory.path
 
@@ -110,7 +110,7 @@ def evaluate(compose: Callable[..., dict]) -> Callable[..., dict]:
 
     def run(*overrides: str) -> dict:
         directory, config = new_evaluation(compose(*overrides, name="eval"), list(overrides))
-        status = run_job("eval", directory, config)
+        status = run_job(directory, config)
         assert status == 0, directory.record().get("error")
         return json.loads(directory.evaluation_file.read_text()) | {"directory": directory.path}
 

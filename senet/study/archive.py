@@ -40,7 +40,9 @@ def _archive_run(run: RunDir, kept: RunDir) -> None:
     predictions = [run.predictions_file("last", weights) for weights in ("raw", "ema")]
     (kept.path / predictions[0].parent.name).mkdir(parents=True, exist_ok=True)
     kept.write_config(run.config() | {"runs_dir": "runs"})  # wherever that was
-    for file in (run.summary_file, run.metrics_file):
+    for file in filter(
+        Path.is_file, (run.summary_file, run.metrics_file)
+    ):  # without validation there are no metrics
         shutil.copyfile(file, kept.path / file.name)
     record = {key: value for key, value in run.record().items() if key not in HERE_ONLY}
     write_json(kept.record_file, record)

@@ -94,7 +94,7 @@ def execute(ledger: Ledger, launcher: LauncherConfig, source: Source, jobs: list
 
 
 def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[JobSlot]:
-    launch.check_machines(trainer, int(launcher.parameters.get("nodes", 1)))
+    launch.check_machines(trainer, launcher.parameters.get("nodes", 1))
     return build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
 
 

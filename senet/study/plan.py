@@ -1,5 +1,6 @@
 """From the command line to a study: which points and seeds, every job composed and checked before any runs."""
 
+import argparse
 import hashlib
 import json
 import re
@@ -21,7 +22,8 @@ from senet.models.families import plain_twin, se_twin
 from senet.nn.config import Block, SEConfig
 from senet.rundir import RunDir
 from senet.study.executors import LauncherConfig
-from senet.training.config import RunConfig, config_hash
+from senet.training.config import RunConfig, TrainerSection, config_hash
+from senet.training.effects import check_typed
 from senet.training.entry import STUDY_SECTIONS, check_run, plain, run_record
 from senet.training.validation import validate
 
@@ -95,6 +97,7 @@ def parse(typed: list[str]) -> Request:
     Raises:
         UserError: for what has no meaning in a study.
     """
+    folders, typed = _config_dirs(typed)
     parsed = OverridesParser.create().parse_overrides(typed)
     for override in parsed:
         if override.is_hydra_override():
@@ -108,17 +111,39 @@ def parse(typed: list[str]) -> Request:
     swept = [o for o in parsed if o.is_sweep_override()]
     for key in SHARED & {o.key_or_group for o in swept}:
         raise UserError(f"{key}: the jobs of a study share its slots, so that this takes one value")
-    fixed = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+    fixed = [*folders, *(str(o.input_line) for o in parsed if not o.is_sweep_override())]
     sweeps = {o.key_or_group: _values(o) for o in swept}
     seed_lines = sweeps.pop("seed", None)
     composed = compose("train", overrides=fixed)
     base = _of_run(composed) | {
         key: OmegaConf.to_container(composed[key], resolve=True) for key in STUDY_SECTIONS if key in composed
     }
+    validate(TrainerSection, base)  # which is read before any job is composed
     seeds = [base["seed"]] if seed_lines is None else [_seed(line) for line in seed_lines]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seed={','.join(map(str, seeds))}: name each seed once")
     return Request(fixed, sweeps, seeds, base)
+
+
+def _config_dirs(typed: list[str]) -> tuple[list[str], list[str]]:
+    """Return ``--config-dir DIR`` as the override that any later composition understands, and what else was typed.
+
+    Raises:
+        UserError: for a directory that there is not.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    try:
+        given, others = parser.parse_known_args(typed)
+    except argparse.ArgumentError as error:
+        raise UserError(str(error)) from error
+    if given.config_dir is None:
+        return [], others
+    folder = given.config_dir.expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"--config-dir {given.config_dir}: there is no such directory")
+    quoted = str(folder).replace("'", r"\'")
+    return [f"hydra.searchpath=['file://{quoted}']"], others
 
 
 def _values(override: Override) -> list[str]:
@@ -242,12 +267,15 @@ def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[J
             ledger that is no longer what it was.
     """
     planned: list[tuple[PlannedPoint, int, RunConfig]] = []
+    common = set.intersection(*(set(point.overrides) for point in points))
+    idle: list[UserError] = []  # where what all points have in common does nothing
     for point in points:
         for seed in seeds:
             try:
                 values = compose_run([*point.overrides, f"seed={seed}"])
                 if seed == seeds[0]:
                     config, network = check_run(values, None)
+                    _check_effects(config, point, common, idle)
                     built = signature(config, network)
                     if point.signature not in ("", built):
                         raise UserError(
@@ -260,9 +288,29 @@ def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[J
                 raise UserError(f"{point.label}: {error}") from error
             planned.append((point, seed, config))
         ledger.add_point(point)
+    if len(idle) == len(points):
+        raise idle[0]
     ledger.head["seeds"] = sorted({*ledger.head.get("seeds", []), *seeds})
     planned.sort(key=lambda entry: seeds.index(entry[1]))
     return [enter(ledger, *entry) for entry in planned]
+
+
+def _check_effects(config: RunConfig, point: PlannedPoint, common: set[str], idle: list[UserError]) -> None:
+    """Refuse what sets this point apart and does nothing in it; note in ``idle`` if what is common does nothing here.
+
+    SE's axes were judged when the points were made; a trial with ``debug=`` overrides what else is set.
+    """
+    if any(key_of(override) == "debug" for override in point.overrides):
+        return
+
+    def typed(own: bool) -> list[str]:
+        return [o for o in point.overrides if (o not in common) == own and not key_of(o).startswith("se.")]
+
+    check_typed(config, typed(own=True))
+    try:
+        check_typed(config, typed(own=False))
+    except UserError as error:
+        idle.append(error)
 
 
 def enter(ledger: Ledger, point: PlannedPoint, seed: int, config: RunConfig) -> Job:

@@ -11,7 +11,7 @@ from senet.ledger import DONE, Job, Ledger
 from senet.rundir import RunDir
 from senet.study.executors import GONE, Executor, JobSlot
 from senet.training.console import FAILED, OK, say
-from senet.training.launch import describe_exit
+from senet.training.launch import describe_exit, stop_handlers
 
 POLL_SECONDS = 0.3
 
@@ -166,9 +166,11 @@ class Runner:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """Let Ctrl-C and SIGTERM stop the jobs in order; a second one stops them at once."""
-        before = {n: signal.signal(n, self._interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
+        """Let what asks to stop stop the jobs in order; a second Ctrl-C or SIGTERM stops them at once."""
+        before = stop_handlers()
         try:
+            for number in before:
+                signal.signal(number, self._interrupt)
             yield
         finally:
             for number, handler in before.items():
@@ -176,7 +178,8 @@ class Runner:
 
     def _interrupt(self, number: int, frame: Any) -> None:
         # It may come while a job is started or a line is printed, so it is heeded between two of those.
-        self._interrupts += 1
+        if not self._interrupts or number in (signal.SIGINT, signal.SIGTERM):
+            self._interrupts += 1
 
     def _heed(self) -> None:
         """Stop the jobs if asked to since the last time."""

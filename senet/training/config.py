@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Literal, Required, Self, cast, get_args
@@ -85,7 +84,7 @@ class TrainerSettings(TypedDict, total=False):
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
     devices: Literal["auto", -1] | Count | str | list[Natural]
     num_nodes: Count
-    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true", "fsdp"]
+    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"]
     precision: Precision | None
     accumulate_grad_batches: Count
     gradient_clip_val: Positive | None
@@ -102,6 +101,12 @@ class TrainerSettings(TypedDict, total=False):
     val_check_interval: Limit | None
     check_val_every_n_epoch: Count
     log_every_n_steps: Count
+
+
+class TrainerSection(TypedDict):
+    """The section alone, which says on how many processes the others are looked at."""
+
+    trainer: TrainerSettings
 
 
 @with_config(extra="allow")
@@ -270,9 +275,8 @@ class RunConfig(Composed):
     @property
     def global_batch(self) -> int:
         """Images of one optimiser step, over all machines, devices and accumulated batches."""
-        trainer: Mapping[str, Any] = self.trainer
-        more = [int(trainer.get(key) or 1) for key in ("num_nodes", "accumulate_grad_batches")]
-        return self.data.batch_size * launch.process_count(trainer) * math.prod(more)
+        accumulated = int(self.trainer.get("accumulate_grad_batches") or 1)
+        return self.data.batch_size * launch.world_size(self.trainer) * accumulated
 
     def with_smaller_batches(self) -> "RunConfig | None":
         """Return the same run with batches of half the size and twice as many a step; None if they are odd."""

@@ -103,19 +103,36 @@ def check_effects(config: RunConfig, typed: Iterable[str], configs: Path) -> Non
     overrides = dict(o.lstrip("+").partition("=")[::2] for o in typed)
     mine = set(overrides) | set(_flat(_read(configs / f"experiment/{overrides.get('experiment')}.yaml")))
     debugged = _read(configs / f"debug/{overrides.get('debug')}.yaml")  # put on top of the user's settings
-    for key, (works, need) in NEEDS.items():
-        if key.partition(".")[0] in debugged:
-            continue
-        value = _at(config.values, key)
-        given = key in mine or (value is not None and value not in _shipped(configs).get(key, [value]))
-        off = value in (None, 0, False) and key not in ("data.sampling.fold", "data.workers", "ema.warmup")
-        if given and not off and not works(config):
-            raise UserError(
-                f"{key}={json.dumps(value)} has no effect here: it needs {need}; set that or drop {key}"
-            )
+    shipped = _shipped(configs)
+    values = {key: _at(config.values, key) for key in NEEDS if key.partition(".")[0] not in debugged}
+    # Nobody's default was set by somebody, in a file of his own.
+    _refuse_idle(
+        config,
+        [k for k, v in values.items() if k in mine or (v is not None and v not in shipped.get(k, [v]))],
+    )
     if config.se is not None:
         config.se.check_set(key.removeprefix("se.") for key in overrides if key.startswith("se."))
     _check_sizes(config, mine)
+
+
+def check_typed(config: RunConfig, typed: Iterable[str]) -> None:
+    """Refuse overrides that have no effect, whatever else is set.
+
+    Raises:
+        UserError: for the first such key, saying what it needs.
+    """
+    mine = [override.lstrip("+").partition("=")[0] for override in typed]
+    _refuse_idle(config, [key for key in NEEDS if key in mine])
+
+
+def _refuse_idle(config: RunConfig, keys: Iterable[str]) -> None:
+    for key in keys:
+        (works, need), value = NEEDS[key], _at(config.values, key)
+        off = value in (None, 0, False) and key not in ("data.sampling.fold", "data.workers", "ema.warmup")
+        if not off and not works(config):
+            raise UserError(
+                f"{key}={json.dumps(value)} has no effect here: it needs {need}; set that or drop {key}"
+            )
 
 
 def _check_sizes(config: RunConfig, mine: set[str]) -> None:
@@ -144,7 +161,9 @@ def check_batch_norm(config: RunConfig, network: "Network") -> None:
     Raises:
         UserError: saying what to change.
     """
-    if config.data.batch_size > 1 or (config.trainer.get("sync_batchnorm") and not _alone(config)):
+    if config.data.batch_size > 1 or (
+        config.trainer.get("sync_batchnorm") and launch.world_size(config.trainer) > 1
+    ):
         return
     import torch
 
@@ -170,8 +189,9 @@ def notes(config: RunConfig, network: "Network", typed: Iterable[str]) -> list[s
         same = [r for r in range(1, max(channels) + 1) if all(max(1, c // r) == w for c, w in widths.items())]
         if len(same) > 1:
             found.append(f"se.reduction  every r from {same[0]} to {same[-1]} builds this network")
-    idle = mine & {"trainer.sync_batchnorm", "ranks.check_every_n_steps"} if _alone(config) else set()
-    found += [f"{key} has no effect with one process" for key in sorted(idle)]
+    if launch.world_size(config.trainer) == 1:
+        idle = mine & {"trainer.sync_batchnorm", "ranks.check_every_n_steps"}
+        found += [f"{key} has no effect with one process" for key in sorted(idle)]
     meant, size = network.input_size, config.data.preprocessing.size
     if size == Preprocessing().size < meant and "data.preprocessing.size" not in mine:
         resize = 352 if meant == 299 else round(meant * 256 / 224)  # 352: the paper, section 5.1
@@ -253,8 +273,3 @@ def _shipped(configs: Path) -> dict[str, list[Any]]:
 def _of_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a recipe gives the optimiser and the schedule of its choice, by its last key."""
     return {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("recipe.")}
-
-
-def _alone(config: RunConfig) -> bool:
-    """Whether the run has one process."""
-    return launch.process_count(config.trainer) * int(config.trainer.get("num_nodes") or 1) == 1

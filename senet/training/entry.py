@@ -145,10 +145,19 @@ def train(config: DictConfig) -> None:
     for override in typed:
         if override.lstrip("+~").partition("=")[0].partition(".")[0] in STUDY_SECTIONS:
             raise UserError(f"{override} is for a study of many runs: add -m")
-    make = (
-        (lambda: resume_run(Path(resume).expanduser(), typed)) if resume else (lambda: new_run(values, typed))
-    )
-    _start("train", *_on_rank_zero(values["trainer"], make))
+    if resume:
+        path = Path(resume).expanduser()
+        trainer = resumed_trainer(path, values["trainer"], typed)
+        _start("train", *_on_rank_zero(trainer, lambda: resume_run(path, typed)))
+    else:
+        _start("train", *_on_rank_zero(values["trainer"], lambda: new_run(values, typed)))
+
+
+def resumed_trainer(path: Path, composed: Mapping[str, Any], typed: Iterable[str]) -> dict[str, Any]:
+    """Return the trainer section with which a run goes on: its own, and what of ``composed`` was ``typed``."""
+    mine = {override.lstrip("+").partition("=")[0].removeprefix("trainer.") for override in typed}
+    stored = RunDir.open(path.resolve()).config()["trainer"]
+    return {**stored, **{key: value for key, value in composed.items() if key in mine}}
 
 
 @in_one_line()  # here already: Hydra would add lines of its own
@@ -174,7 +183,10 @@ def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
         row: dict[str, Any] = {"source": str(spec)}
         try:
             run, config = new_evaluation({**values, "weights": str(spec)}, typed)
-            if run_processes("eval", run, config) == OK:
+            status = run_processes("eval", run, config)
+            if run.record().get("status") == "interrupted":
+                return status
+            if status == OK:
                 row |= read_json(run.evaluation_file)
             else:
                 row["error"] = run.record().get("error") or "failed"
@@ -214,7 +226,10 @@ def _on_rank_zero(
 ) -> tuple[RunDir, Config]:
     """Make the run's directory on rank 0; every rank gets its path and configuration."""
     from senet.training import launch
+    from senet.training.config import TrainerSection
+    from senet.training.validation import validate
 
+    validate(TrainerSection, {"trainer": trainer})  # which is read before the rest of the configuration
     if not under_torchrun():
         launch.check_machines(trainer, 1)
         return make()

@@ -69,7 +69,7 @@ def _run_once(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
         command = ["-m", "senet.training.jobs", task, str(run.path)]
         status = launch.start_ranks(command, run.path.name, processes, machines)
     else:
-        status = run_job(task, run, config)
+        status = run_job(run, config)
     if status != OK and rank() == 0 and machines.index == 0:
         with suppress(OSError, UserError):  # no room, or no run directory any more: that was said
             record = run.record()
@@ -85,19 +85,19 @@ def _run_once(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
     return status
 
 
-def run_job(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
-    """Do this rank's part of a task; return the exit status.
+def run_job(run: RunDir, config: RunConfig | EvalConfig) -> int:
+    """Do this rank's part of a run or an evaluation; return the exit status.
 
     The record's ``status`` becomes "finished", "interrupted" or "failed" (with ``error``, one line).
     """
     if rank() != 0:
-        return _guarded(task, run, config)
+        return _guarded(run, config)
     run.update(status="running", pid=os.getpid(), host=os.uname().nodename, error=None, exit_status=None)
     with log_to_file(run.log_file):
-        return _guarded(task, run, config)
+        return _guarded(run, config)
 
 
-def _guarded(task: str, run: RunDir, config: RunConfig | EvalConfig) -> int:
+def _guarded(run: RunDir, config: RunConfig | EvalConfig) -> int:
     """Do a task and turn however it ends into a record and an exit status."""
     stop = StopRequest()
     try:

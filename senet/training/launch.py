@@ -68,7 +68,7 @@ def check_machines(trainer: Mapping[str, Any], found: int) -> None:
     Raises:
         UserError: saying how to start one on many.
     """
-    asked = int(trainer.get("num_nodes") or 1)
+    asked = trainer.get("num_nodes") or 1
     if asked != found:
         raise UserError(
             f"trainer.num_nodes={asked}, but the job runs on {found}: start it on every machine with "
@@ -146,7 +146,7 @@ def process_count(trainer: Mapping[str, Any]) -> int:
     else:
         try:
             count = int(devices)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise UserError(
                 f'trainer.devices={devices!r} must be a number, a list of GPU indices, or "auto"'
             ) from error
@@ -157,6 +157,11 @@ def process_count(trainer: Mapping[str, Any]) -> int:
             else f"trainer.devices={devices} must be 1 or more"
         )
     return count
+
+
+def world_size(trainer: Mapping[str, Any]) -> int:
+    """Return the number of processes on all machines."""
+    return process_count(trainer) * int(trainer.get("num_nodes") or 1)
 
 
 def join_group(trainer: Mapping[str, Any]) -> None:
@@ -298,6 +303,12 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, si
 """What asks a run to save and end: a terminal, a container, a scheduler before its time limit."""
 
 
+def stop_handlers() -> dict[signal.Signals, Any]:
+    """Return who handles the stop signals now, but for a SIGHUP that nohup has ignored: so it stays."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    return {n: h for n, h in handlers.items() if (n, h) != (signal.SIGHUP, signal.SIG_IGN)}
+
+
 class StopRequest:
     """A signal to stop: at once, or in training ``orderly``: all ranks finish the same step, save and end.
 
@@ -312,9 +323,7 @@ class StopRequest:
         self.failure: str | None = None
         self.orderly = False
         self._first = 0.0
-        before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-        # nohup has SIGHUP ignored, and so it stays.
-        self._previous = {n: h for n, h in before.items() if (n, h) != (signal.SIGHUP, signal.SIG_IGN)}
+        self._previous = stop_handlers()
         self.listen()
 
     def listen(self) -> None:

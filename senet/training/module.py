@@ -1,6 +1,7 @@
 """The Lightning module of a training run: network, objective, optimiser, schedule, weight average."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -185,14 +186,15 @@ class ClassificationModule(EvaluationModule):
         if count := self.config.batch_norm.precise_batches:
             with self.trainer.precision_plugin.forward_context():
                 for network in self.networks().values():
-                    update_bn(islice(self._training_inputs(), count), network)
+                    with closing(self._training_inputs()) as inputs:
+                        update_bn(islice(inputs, count), network)
         super().on_validation_epoch_start()
 
     def networks(self) -> dict[str, nn.Module]:
         """Return "raw", and "ema" if there is an average."""
         return {"raw": self.model} | ({"ema": self.ema.module} if self.ema is not None else {})
 
-    def _training_inputs(self) -> Iterator[Tensor]:
+    def _training_inputs(self) -> Generator[Tensor]:
         """Yield what the network saw or sees in the first batches of this epoch."""
         loader = self.data.train_dataloader()
         loader.timings, loader.bad_images = (
@@ -200,9 +202,12 @@ class ClassificationModule(EvaluationModule):
             BadImages(),
         )  # training's own ledgers are for its own batches
         loader.epoch = self.current_epoch
-        for batch in loader:
-            batch = self.data.transfer_batch_to_device(batch, self.device, 0)
-            yield self.inputs(batch.images, batch.numbers)
+        try:
+            for batch in loader:
+                batch = self.data.transfer_batch_to_device(batch, self.device, 0)
+                yield self.inputs(batch.images, batch.numbers)
+        finally:
+            loader.close()
 
     def on_validation_epoch_end(self) -> None:
         """Add the training figures of the epoch and log one row."""

@@ -310,7 +310,7 @@ def _idle_units(module: ClassificationModule, count: int = 256) -> str | None:
     None where there is nothing to see, or it cannot be seen: a sentence is not worth a finished run.
     """
     config, data = module.config, module.data
-    if config.se is None or config.se.block != "se" or config.trainer.get("strategy") == "fsdp":
+    if config.se is None or config.se.block != "se":
         return None
     network = copy.deepcopy(module.model).float().eval()  # neither compiled nor in use
     device = next(network.parameters()).device

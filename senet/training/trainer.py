@@ -60,7 +60,7 @@ def build_trainer(settings: Mapping[str, Any], directory: Path, **ours: Any) -> 
     arguments["log_every_n_steps"] = 1
     arguments.pop("overfit_batches", None)
     plugins: list[Any] = [_Sealed()]
-    if launch.process_count(settings) * int(settings.get("num_nodes") or 1) > 1:
+    if launch.world_size(settings) > 1:
         if arguments.get("strategy", "auto") in ("auto", "ddp"):
             # Buffers are averaged before each evaluation; broadcasting them in every forward pass would hang
             # where ranks evaluate unequal numbers of batches.

@@ -122,6 +122,10 @@ def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
         ("optimizer.lr=0.1,-1", "optimizer.lr=-1"),
         ("optimizer.lr=interval(0.1,1)", "search=optuna draws from ranges"),
         ("search=optuna seed=0,1", "drop"),
+        ("trainer.num_nodes=x seed=0,1", "trainer.num_nodes"),
+        ("mixing.probability=0.5,0.7", "mixing.probability=0.5 has no effect here"),
+        ("loss.temperature=3 se.reduction=2,4", "loss.temperature=3 has no effect here"),
+        ("--config-dir nowhere seed=0,1", "there is no such directory"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(overrides: str, words: str, study, tmp_path: Path):
@@ -131,6 +135,25 @@ def test_mistakes_are_found_before_anything_runs(overrides: str, words: str, stu
     assert words in str(raised.value)
     assert "\n" not in str(raised.value)
     assert executor.started == []
+
+
+def test_a_setting_may_be_idle_at_one_end_of_an_axis(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "mixing.mixup=0,0.2", "mixing.probability=0.5") == 0
+
+
+def test_a_users_own_configurations_are_known_to_a_study_and_to_its_extension(study, tmp_path: Path):
+    (tmp_path / "it's mine" / "recipe").mkdir(parents=True)
+    (tmp_path / "it's mine" / "recipe" / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [quick]\noptimizer: {lr: 0.0625}\n"
+    )
+    words = ("--config-dir", str(tmp_path / "it's mine"), "recipe=own", "se.reduction=2,4", "seed=0")
+    assert study(FakeExecutor(flat), *words) == 0
+    ledger = ledger_of(tmp_path)
+    assert study(FakeExecutor(flat), call=lambda: commands.extend(ledger["path"], ["seed=1"])) == 0
+    jobs = ledger_of(tmp_path)["jobs"].values()
+    assert len(jobs) == 4
+    assert {RunDir(ledger["path"] / job["run"]).config()["optimizer"]["lr"] for job in jobs} == {0.0625}
+    assert {job["label"] for job in jobs} == {"se.reduction=2", "se.reduction=4"}
 
 
 def test_study_settings_without_m(monkeypatch, capsys):
@@ -213,13 +236,15 @@ def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
     assert set(statuses(tmp_path).values()) == {"finished"}
 
 
-def test_a_stop_asked_for_while_a_job_starts_stops_that_job(study, tmp_path: Path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_stop_asked_for_while_a_job_starts_stops_that_job(study, tmp_path: Path, number, monkeypatch):
+    monkeypatch.setattr(signal, "getsignal", lambda _: signal.SIG_DFL)  # nohup would have one ignored
     executor = FakeExecutor(flat)
     submit = executor.submit
 
     def interrupted(run: Path, slot: object) -> str:
         handle = submit(run, slot)
-        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), number)
         return handle
 
     executor.submit = interrupted  # type: ignore[method-assign]

@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from senet import UserError
+from senet.rundir import RunDir
 from senet.training import entry
 
 MISTAKES = [
@@ -88,6 +89,19 @@ def test_from_the_command_line(command: Callable, tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trainer", [{"num_nodes": "x"}, {"devices": {"gpu": 1}}, {"accelerator": 7}, None])
+def test_how_many_processes_is_checked_before_anything_is_made(trainer):
+    with pytest.raises(UserError, match=r"^trainer[a-z_.]*=.* must be"):
+        entry._on_rank_zero(trainer, lambda: pytest.fail("made"))
+
+
+def test_a_resumed_run_is_looked_at_on_the_machines_it_had(tmp_path: Path):
+    run = RunDir.create(tmp_path, "run", {"trainer": {"devices": 2, "num_nodes": 2, "max_epochs": 3}}, {})
+    typed = [f"resume={run.path}", "trainer.max_epochs=5"]
+    found = entry.resumed_trainer(run.path, {"devices": 1, "num_nodes": 1, "max_epochs": 5}, typed)
+    assert found == {"devices": 2, "num_nodes": 2, "max_epochs": 5}
+
+
 def test_empty_class_and_corrupt_image(train, image_tree: Path, tmp_path: Path):
     import shutil
 

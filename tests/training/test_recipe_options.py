@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from senet.data.sets import SyntheticConfig
 from senet.integrations.imagenet_names import wordnet_ids
 from senet.nn.tail import ResidualTail, set_drop_path
 from senet.rundir import RunDir
+from senet.training import module
 from senet.training.effects import notes
 from senet.training.entry import check_run, new_run
 from senet.training.jobs import run_processes
@@ -104,6 +106,23 @@ def test_precise_statistics_are_those_of_all_training_images(train):
         weights["stem.1.running_mean"].double(), maps.mean((0, 2, 3)), rtol=1e-4, atol=1e-5
     )
     assert int(weights["stem.1.num_batches_tracked"]) == 6
+
+
+@pytest.mark.slow
+def test_precise_statistics_leave_no_data_workers_behind(train, tree: Path, monkeypatch):
+    seen = []
+
+    def counted(*arguments: object) -> None:
+        update_bn(*arguments)
+        seen.append(len(active_children()))
+
+    update_bn = module.update_bn
+    monkeypatch.setattr(module, "update_bn", counted)
+    data = ("data=imagefolder", f"data.root={tree}", "data.in_memory=false", "data.workers=1",
+            "data.batch_size=8", "data.preprocessing.size=8", "data.preprocessing.resize=8")  # fmt: skip
+    train(*data, "model=se_resnet20", "batch_norm.precise_batches=1", "trainer.max_epochs=4")
+    assert len(seen) == 4
+    assert seen[1] == seen[3]
 
 
 @pytest.mark.parametrize("se", [None, SEConfig(reduction=2)])

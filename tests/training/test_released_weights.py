@@ -11,6 +11,8 @@ from PIL import Image
 
 from senet.errors import UserError
 from senet.integrations.imagenet_names import by_name, wordnet_ids
+from senet.rundir import RunDir
+from senet.training import entry, jobs
 from senet.training.entry import bulk
 from senet.weights.classes import outputs_for
 from senet.weights.trained import read_trained
@@ -89,6 +91,22 @@ def test_bulk_arguments():
     assert bulk(["--bulk", "weights=a.pth,timm:b.c", "x=1"]) == ["x=1", "weights=['a.pth','timm:b.c']"]
     with pytest.raises(UserError, match="give weights=A,B"):
         bulk(["--bulk"])
+
+
+def test_bulk_ends_with_an_interrupt(monkeypatch, compose, tmp_path):
+    asked = []
+
+    def interrupted(task: str, run: RunDir, config: object) -> int:
+        asked.append(run.path)
+        run.update(status="interrupted")
+        return 130
+
+    monkeypatch.setattr(jobs, "run_processes", interrupted)
+    monkeypatch.setattr(
+        entry, "new_evaluation", lambda values, typed: (RunDir.create(tmp_path, "eval", {}, {}), None)
+    )
+    assert entry._evaluate_all({"weights": ["a.pth", "b.pth"]}, []) == 130
+    assert len(asked) == 1
 
 
 @pytest.mark.slow
