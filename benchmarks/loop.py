@@ -19,7 +19,11 @@ from senet.data.inputs import InputStep
 from senet.data.module import ImageData
 from senet.rundir import RunDir
 from senet.study.plan import compose_run, composing
-from senet.training.callbacks import Checkpoints, FiniteLossGuard, OrderlyStop, ProgressReport, RanksAgree
+from senet.training.callbacks.agreement import RanksAgree
+from senet.training.callbacks.checkpoints import Checkpoints
+from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.progress import ProgressReport
+from senet.training.callbacks.stop import OrderlyStop
 from senet.training.config import RunConfig
 from senet.training.entry import register_models
 from senet.training.launch import StopRequest

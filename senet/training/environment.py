@@ -49,7 +49,6 @@ def _version(package: str) -> str | None:
 def describe_environment() -> dict[str, Any]:
     """Return versions, git commit and whether it was changed, processor, memory and GPUs, as plain values."""
     status = _git("status", "--porcelain")
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else None
     return {
         "python": sys.version.split()[0],
         "packages": {package: _version(package) for package in PACKAGES},
@@ -58,7 +57,7 @@ def describe_environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "memory_bytes": memory,
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
     }
@@ -70,7 +69,7 @@ def keep_freed_memory() -> None:
     By default it hands large blocks back to the system, so that every step pages all its activations in again.
     """
     trim_threshold, top_pad, mmap_max = -1, -2, -4  # glibc's numbers of mallopt's parameters
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)

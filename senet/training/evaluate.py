@@ -133,9 +133,7 @@ def evaluate(run: RunDir, config: EvalConfig) -> None:
         count = trained.network.record["num_classes"]
         say(f"classes     {len(outputs)} of the network's {count}: it chooses among these alone")
     settings = _settings(config.trainer, trained.checkpoint)
-    trainer = build_trainer(
-        settings, run.path, logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
+    trainer = build_trainer(settings, run.path, logger=False, enable_checkpointing=False)
     try:
         trainer.validate(module, datamodule=data, verbose=False)
     finally:

@@ -1,4 +1,4 @@
-"""Loggers: two CSV files that survive a resume, and TensorBoard; wandb's is an integration."""
+"""Loggers: two CSV files that survive a resume; those of other libraries are integrations."""
 
 import csv
 import io
@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import Logger, TensorBoardLogger
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from senet.errors import UserError
 from senet.files import no_room_for, write_text
 from senet.plugins import integration
 from senet.rundir import RunDir, read_rows
 from senet.training.config import RunConfig
 from senet.training.launch import StopRequest
+
+EXTRAS = {"tensorboard": "tensorboard", "mlflow": "mlflow"}
+"""Of senet, which bring the loggers that it does not need itself."""
 
 
 class CsvTable:
@@ -78,27 +80,14 @@ def build_loggers(config: RunConfig, run: RunDir, step: int, stop: StopRequest) 
     One that fails while it trains asks ``stop`` to end the run.
     """
     loggers: list[Logger] = [CsvFiles(run, step)]
-    if config.logger.tensorboard:
-        try:
-            loggers.append(TensorBoardLogger(run.path, name="tensorboard", version=""))
-        except ModuleNotFoundError as error:
-            raise UserError(
-                "logger=tensorboard needs the tensorboard package: install senet[tensorboard]"
-            ) from error
-    if config.logger.wandb is not None:
-        wandb = integration("wandb_logger", package="wandb", asked="logger=wandb")
-        loggers.append(wandb.open_logger(config.logger.wandb, run, config.values))
-    if config.logger.mlflow is not None:
-        mlflow = integration("mlflow_logger", package="mlflow", asked="logger=mlflow", extra="mlflow")
-        loggers.append(mlflow.open_logger(config.logger.mlflow, run, config.values))
+    for name, settings in vars(config.logger).items():
+        if settings:
+            theirs = integration(
+                f"{name}_logger", package=name, asked=f"logger={name}", extra=EXTRAS.get(name)
+            )
+            loggers.append(theirs.open_logger(settings, run, config.values))
     for logger in loggers:
         for method in ("log_metrics", "save", "finalize"):
             careful = stop.after(f"the logger {type(logger).__name__}")(getattr(logger, method))
             setattr(logger, method, careful)
     return loggers
-
-
-def finish_loggers(loggers: list[Logger], exit_code: int) -> None:
-    """Close every logger, and say whether the run succeeded."""
-    for logger in loggers:
-        logger.finalize("success" if exit_code == 0 else "failed")

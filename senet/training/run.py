@@ -3,7 +3,8 @@
 import copy
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,19 +23,16 @@ from senet.models import Network, count_macs, count_parameters, create_model
 from senet.nn.tail import plan_tails, set_drop_path, set_kernels
 from senet.rundir import RunDir
 from senet.training import launch
-from senet.training.callbacks import (
-    Checkpoints,
-    FiniteLossGuard,
-    OrderlyStop,
-    ProgressReport,
-    RanksAgree,
-    TailsRun,
-)
-from senet.training.callbacks.progress import readable
+from senet.training.callbacks.agreement import RanksAgree
+from senet.training.callbacks.checkpoints import Checkpoints
+from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.progress import ProgressReport, readable
+from senet.training.callbacks.stop import OrderlyStop
+from senet.training.callbacks.tails import TailsRun
 from senet.training.config import RunConfig
 from senet.training.console import rank, say
 from senet.training.launch import StopRequest
-from senet.training.loggers import build_loggers, finish_loggers
+from senet.training.loggers import build_loggers
 from senet.training.module import ClassificationModule
 from senet.training.trainer import build_trainer
 from senet.weights import WeightRecord, freeze, load_weights
@@ -78,16 +76,13 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
     before = float(run.record().get("seconds") or 0.0)
     finished = False
     try:
-        with warnings.catch_warnings():
-            # trainer.max_time may change when a run is resumed, and with it whether there is a Timer.
-            warnings.filterwarnings("ignore", message=r".*add the following callbacks: \['Timer")
-            if config.model.get("freeze"):  # on purpose, and not to be warned of
-                warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        with _without_warnings_of_what_is_meant(config):
             trainer.fit(module, datamodule=data, ckpt_path=start, weights_only=True)
         finished = stop.failure is None
     finally:
         data.close()
-        finish_loggers(loggers, exit_code=0 if finished else 1)
+        for logger in loggers:
+            logger.finalize("success" if finished else "failed")
         seconds = before + time.perf_counter() - started
         if trainer.is_global_zero:  # an interrupted run keeps its time for the sum
             with stop.after("writing run.json"):
@@ -95,6 +90,16 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
 
     if trainer.is_global_zero:
         _conclude(module, trainer, run, progress, seconds)
+
+
+@contextmanager
+def _without_warnings_of_what_is_meant(config: RunConfig) -> Iterator[None]:
+    with warnings.catch_warnings():
+        # trainer.max_time may change when a run is resumed, and with it whether there is a Timer.
+        warnings.filterwarnings("ignore", message=r".*add the following callbacks: \['Timer")
+        if config.model.get("freeze"):
+            warnings.filterwarnings("ignore", message=r"Found \d+ module\(s\) in eval mode")
+        yield
 
 
 def _start(run: RunDir, data: ImageData) -> tuple[Path | None, int]:

@@ -73,6 +73,7 @@ def build_trainer(settings: Mapping[str, Any], directory: Path, **ours: Any) -> 
         plugins=plugins,
         default_root_dir=directory,
         enable_model_summary=False,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         **ours,

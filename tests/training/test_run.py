@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from senet.rundir import RunDir
-from senet.training.callbacks import FiniteLossGuard
+from senet.training.callbacks.guard import FiniteLossGuard
 from senet.training.callbacks.progress import in_lines
 from senet.training.entry import resume_run
 from senet.weights import read_checkpoint

@@ -14,10 +14,6 @@ from senet.errors import UserError
 from senet.rundir import RunDir
 
 
-class NonFiniteLossError(UserError):
-    """The loss, the weights or a figure became NaN or infinite."""
-
-
 class FiniteLossGuard(Callback):
     """Look at every loss, on a GPU a few steps late so as not to wait for it.
 
@@ -49,7 +45,7 @@ class FiniteLossGuard(Callback):
         """Look at the remembered losses.
 
         Raises:
-            NonFiniteLossError: naming step, epoch and images of the first loss that is not finite.
+            UserError: naming step, epoch and images of the first loss that is not finite.
         """
         pending, self._pending = self._pending, []
         if not pending or torch.isfinite(torch.stack([entry[2] for entry in pending])).all():
@@ -58,7 +54,7 @@ class FiniteLossGuard(Callback):
         data = pl_module.data
         assert isinstance(data, ImageData)
         names = [data.train.name_of(int(index)) for index in ids[:4]] if data.train else []
-        raise NonFiniteLossError(
+        raise UserError(
             f"the loss became {float(loss)} at step {step} (epoch {epoch}), in a batch of {len(ids)} images "
             f"{', '.join(names)}, ...; {self._way_out()}"
         )
@@ -67,25 +63,23 @@ class FiniteLossGuard(Callback):
         """Look at the figures of a validation.
 
         Raises:
-            NonFiniteLossError: naming the first figure that is not finite.
+            UserError: naming the first figure that is not finite.
         """
         for key, value in results.items():
             if not math.isfinite(value):
-                raise NonFiniteLossError(f"{key} became {value} at step {step}; {self._way_out()}")
+                raise UserError(f"{key} became {value} at step {step}; {self._way_out()}")
 
     def check_state(self, pl_module: LightningModule) -> None:
         """Look at all that a checkpoint would hold of the network: weights, averages, BN statistics.
 
         Raises:
-            NonFiniteLossError: naming the first tensor that is not finite.
+            UserError: naming the first tensor that is not finite.
         """
         tensors = {k: v for k, v in pl_module.state_dict().items() if v.is_floating_point()}
         finite = torch.stack([torch.isfinite(v).all() for v in tensors.values()]).tolist()
         for name, good in zip(tensors, finite, strict=True):
             if not good:
-                raise NonFiniteLossError(
-                    f"{name} is not finite after step {pl_module.global_step}; {self._way_out()}"
-                )
+                raise UserError(f"{name} is not finite after step {pl_module.global_step}; {self._way_out()}")
 
     def _way_out(self) -> str:
         kept = self.run.checkpoint("last").is_file()

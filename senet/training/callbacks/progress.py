@@ -1,13 +1,11 @@
 """Progress for people: a bar with images/s and remaining time on a terminal, plain lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from senet.data.timings import WORTH_SECONDS
@@ -38,7 +36,7 @@ def in_lines(parts: Sequence[str], width: int = 80) -> str:
     return "\n".join(lines)
 
 
-class ProgressReport(ProgressBar):
+class ProgressReport(Callback):
     """One line per epoch; between them, on a terminal, a bar over the whole run.
 
     Attributes:
@@ -46,30 +44,24 @@ class ProgressReport(ProgressBar):
     """
 
     def __init__(self) -> None:
-        super().__init__()
         self.rates: list[float] = []
-        self._bar: Any = None
+        self._bar: Any = tqdm(disable=True)
         self._mark = (0.0, 0)
-        self._enabled = True
-
-    def disable(self) -> None:
-        """Keep silent; Lightning calls this on all ranks but the first."""
-        self._enabled = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the bar over all samples of the run; a resume in mid-epoch starts no epoch, so start the clock."""
         assert isinstance(pl_module, ClassificationModule)
         self._mark = (time.perf_counter(), pl_module.samples_seen)
-        if self._enabled and trainer.is_global_zero and sys.stderr.isatty():
-            self._bar = tqdm(
-                total=pl_module.progress().total_samples,
-                initial=pl_module.samples_seen,
-                unit=" images",
-                unit_scale=True,
-                dynamic_ncols=True,
-                leave=False,
-                smoothing=0.1,
-            )
+        self._bar = tqdm(
+            total=pl_module.progress().total_samples,
+            initial=pl_module.samples_seen,
+            unit=" images",
+            unit_scale=True,
+            dynamic_ncols=True,
+            leave=False,
+            smoothing=0.1,
+            disable=None if trainer.is_global_zero else True,  # None: where there is no terminal
+        )
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the epoch's clock."""
@@ -81,10 +73,9 @@ class ProgressReport(ProgressBar):
     ) -> None:
         """Move the bar; stop the clock at the end of the epoch, before validation."""
         assert isinstance(pl_module, ClassificationModule)
-        if self._bar is not None:
-            self._bar.update(pl_module.samples_seen - self._bar.n)
-            if batch_idx % 50 == 49:
-                self._bar.set_postfix_str(f"waited {100 * pl_module.data.timings.waiting_share:.0f} %")
+        self._bar.update(pl_module.samples_seen - self._bar.n)
+        if batch_idx % 50 == 49:
+            self._bar.set_postfix_str(f"waited {100 * pl_module.data.timings.waiting_share:.0f} %")
         if trainer.is_last_batch:
             start, samples = self._mark
             if start:
@@ -109,12 +100,9 @@ class ProgressReport(ProgressBar):
         waiting = timings.waiting_share
         if waiting >= WORTH_SAYING and timings.elapsed >= WORTH_SECONDS:
             parts.append(f"waited for data {100 * waiting:.0f} %")
-        line = in_lines(parts)
-        if self._bar is not None:
-            self._bar.clear()
-        say(line)
-        if self._bar is not None:
-            self._bar.refresh()
+        self._bar.clear()
+        say(in_lines(parts))
+        self._bar.refresh()
 
     def _remaining(self, module: ClassificationModule) -> str:
         at = module.progress()
@@ -124,15 +112,10 @@ class ProgressReport(ProgressBar):
         seconds = left / median(self.rates)
         return f"{seconds / 3600:.3g} h left" if seconds >= 3600 else f"{readable(seconds)} left"
 
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Close the bar."""
-        self._close()
+        self._bar.close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Close the bar."""
-        self._close()
+        self._bar.close()
