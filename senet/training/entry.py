@@ -26,7 +26,8 @@ from senet.files import configs_directory
 from senet.models.families import STARTING, foreign_names, is_se, model_names, model_options
 from senet.nn.config import SEConfig
 from senet.rundir import RunDir, checkpoint_path
-from senet.terminal import complain, terminal_width
+from senet.terminal import complain
+from senet.training.bulk import bulk_arguments, evaluate_all
 from senet.training.console import FAILED, MISUSED, OK, rank, say, setup_console, under_torchrun
 from senet.training.mistakes import explain, refuse_hydras_own
 
@@ -67,7 +68,7 @@ def command_line(main: Callable[[], None], study: Callable[[list[str]], int] | N
             if study is None:
                 raise UserError("-m: this program does one thing at a time")
             sys.exit(study([a for a in sys.argv[1:] if a not in MULTIRUN]))
-        sys.argv[1:] = bulk(sys.argv[1:])
+        sys.argv[1:] = bulk_arguments(sys.argv[1:])
         with _filled():
             main()
 
@@ -166,59 +167,10 @@ def evaluate(config: DictConfig) -> None:
     values = plain(config)
     typed = list(HydraConfig.get().overrides.task)
     if isinstance(values["weights"], list):
-        sys.exit(_evaluate_all(values, typed))
+        sys.exit(
+            evaluate_all(values["weights"], lambda spec: new_evaluation({**values, "weights": spec}, typed))
+        )
     _start("eval", *_on_rank_zero(values["trainer"], lambda: new_evaluation(values, typed)))
-
-
-def _evaluate_all(values: Mapping[str, Any], typed: list[str]) -> int:
-    """Evaluate several weights one after the other; print a table of them, and those that failed."""
-    from senet.rundir import read_json
-    from senet.table import Column, Table
-    from senet.training.jobs import run_processes
-
-    if under_torchrun():
-        raise UserError("--bulk starts its own processes: use trainer.devices=N, not torchrun")
-    rows: list[dict[str, Any]] = []
-    for spec in values["weights"]:
-        row: dict[str, Any] = {"source": str(spec)}
-        try:
-            run, config = new_evaluation({**values, "weights": str(spec)}, typed)
-            status = run_processes("eval", run, config)
-            if run.record().get("status") == "interrupted":
-                return status
-            if status == OK:
-                row |= read_json(run.evaluation_file)
-            else:
-                row["error"] = run.record().get("error") or "failed"
-        except UserError as error:
-            row["error"] = str(error)
-        rows.append(row)
-        say("")
-    columns = [Column[dict[str, Any]]("weights", lambda row: row["source"], words=True)]
-    columns += [
-        Column("top-1, %", lambda row: f"{row['top1']:.2f}" if "top1" in row else "failed"),
-        Column("top-5, %", lambda row: f"{row['top5']:.2f}" if "top5" in row else ""),
-        Column("loss", lambda row: f"{row['loss']:.4f}" if "loss" in row else ""),
-        Column("images", lambda row: f"{row['count']:,}" if "count" in row else ""),
-    ]
-    say(Table(columns, rows).text(width=terminal_width()))
-    failed = [row for row in rows if "error" in row]
-    for row in failed:
-        complain(f"error: {row['source']}: {row['error']}")
-    return FAILED if failed else OK
-
-
-def bulk(arguments: list[str]) -> list[str]:
-    """Return the arguments of ``eval.py --bulk weights=A,B`` for Hydra, to which commas mean another thing."""
-    if "--bulk" not in arguments:
-        return arguments
-    given = next((a for a in arguments if a.startswith("weights=")), "weights=")
-    specs = [spec for spec in given.removeprefix("weights=").strip("[]").split(",") if spec]
-    if not specs:
-        raise UserError("--bulk evaluates several weights: give weights=A,B,...")
-    listed = ",".join("'" + spec.strip("'").replace("'", "\\'") + "'" for spec in specs)
-    others = [a for a in arguments if a not in ("--bulk", given)]
-    return [*others, f"weights=[{listed}]"]
 
 
 def _on_rank_zero(

@@ -12,8 +12,8 @@ from PIL import Image
 from senet.errors import UserError
 from senet.integrations.imagenet_names import by_name, wordnet_ids
 from senet.rundir import RunDir
-from senet.training import entry, jobs
-from senet.training.entry import bulk
+from senet.training import jobs
+from senet.training.bulk import bulk_arguments
 from senet.weights.classes import outputs_for
 from senet.weights.trained import read_trained
 
@@ -87,13 +87,16 @@ def test_what_has_no_classes_or_record_is_refused(tmp_path):
 
 
 def test_bulk_arguments():
-    assert bulk(["data=imagenet"]) == ["data=imagenet"]
-    assert bulk(["--bulk", "weights=a.pth,timm:b.c", "x=1"]) == ["x=1", "weights=['a.pth','timm:b.c']"]
+    assert bulk_arguments(["data=imagenet"]) == ["data=imagenet"]
+    assert bulk_arguments(["--bulk", "weights=a.pth,timm:b.c", "x=1"]) == [
+        "x=1",
+        "weights=['a.pth','timm:b.c']",
+    ]
     with pytest.raises(UserError, match="give weights=A,B"):
-        bulk(["--bulk"])
+        bulk_arguments(["--bulk"])
 
 
-def test_bulk_ends_with_an_interrupt(monkeypatch, compose, tmp_path):
+def test_bulk_ends_with_an_interrupt(monkeypatch, tmp_path):
     asked = []
 
     def interrupted(task: str, run: RunDir, config: object) -> int:
@@ -102,10 +105,7 @@ def test_bulk_ends_with_an_interrupt(monkeypatch, compose, tmp_path):
         return 130
 
     monkeypatch.setattr(jobs, "run_processes", interrupted)
-    monkeypatch.setattr(
-        entry, "new_evaluation", lambda values, typed: (RunDir.create(tmp_path, "eval", {}, {}), None)
-    )
-    assert entry._evaluate_all({"weights": ["a.pth", "b.pth"]}, []) == 130
+    assert evaluate_all(["a", "b"], lambda spec: (RunDir.create(tmp_path, spec, {}, {}), None)) == 130
     assert len(asked) == 1
 
 
