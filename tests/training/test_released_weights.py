@@ -13,7 +13,7 @@ from senet.errors import UserError
 from senet.integrations.imagenet_names import by_name, wordnet_ids
 from senet.rundir import RunDir
 from senet.training import jobs
-from senet.training.bulk import bulk_arguments
+from senet.training.bulk import bulk_arguments, evaluate_all
 from senet.weights.classes import outputs_for
 from senet.weights.trained import read_trained
 
