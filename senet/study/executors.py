@@ -6,14 +6,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError
 from senet.plugins import integration
 from senet.rundir import RunDir
 from senet.training.launch import Machines
 
-ENGINES = ("submitit", "ray")
 ENGINE_JOBS = 64
 """Most jobs that an engine is given at once where ``launcher.slots`` says nothing; it queues them itself."""
 GONE = -1
@@ -134,12 +133,12 @@ class LauncherConfig:
     """Where the jobs of a study run.
 
     Attributes:
-        executor: "local", "submitit" or "ray".
+        executor: processes of this machine, or an engine.
         slots: "JxD": J jobs at once of D devices each.
         parameters: of the engine.
     """
 
-    executor: str
+    executor: Literal["local", "submitit", "ray"]
     slots: str | int | None
     parameters: dict[str, Any]
 
@@ -149,8 +148,6 @@ def build_executor(config: LauncherConfig, study: Path) -> Executor:
     name = config.executor
     if name == "local":
         return LocalProcesses()
-    if name not in ENGINES:
-        raise UserError(f'launcher.executor="{name}"{did_you_mean(name, ("local", *ENGINES))}')
     engine = integration(f"{name}_jobs", package=name, asked=f"launcher={name}", extra=name)
     executor: Executor = engine.executor(study / name, config.parameters)
     return executor

@@ -13,7 +13,7 @@ from senet.errors import UserError, did_you_mean
 from senet.files import configs_directory
 from senet.rundir import RunDir
 from senet.study import commands
-from senet.study.executors import JobSlot, LocalProcesses
+from senet.study.executors import job_environment, start_job
 from senet.study.plan import Request, compose_run, composing, key_of, parse, points_of
 from senet.training.callbacks.progress import readable
 from senet.training.config import RunConfig
@@ -204,14 +204,8 @@ def probe(values: dict[str, Any], steps: int = 8) -> Probe:
         config = {**values, "trainer": trainer, "runs_dir": folder, "logger": logger}
         record = {"title": "probe", "status": "starting", "seed": values["seed"]}
         directory = RunDir.create(Path(folder), "probe", config, record)
-        local = LocalProcesses()
         began = time.monotonic()
-        handle = local.submit(directory.path, JobSlot())
-        try:
-            while local.poll(handle) is None:
-                time.sleep(0.2)
-        finally:
-            local.stop(handle, now=True)
+        start_job(directory.path, job_environment()).wait()  # it ends with this process, too
         if not directory.summary_file.is_file():
             raise UserError(f"the probe failed: {directory.record().get('error') or 'see its output'}")
         seconds = time.monotonic() - began

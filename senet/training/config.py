@@ -168,6 +168,11 @@ class Composed:
         """12 hex digits that identify what is trained."""
         return config_hash(self.values)
 
+    @property
+    def identity(self) -> str:
+        """What all ranks of a job must have in common, in one line."""
+        return f"config {self.hash}"
+
 
 @dataclass(frozen=True, config=_CLOSED)
 class EmaConfig:
@@ -268,11 +273,6 @@ class RunConfig(Composed):
         check_options(self.model["name"], self.model_options)
 
     @property
-    def identity(self) -> str:
-        """What all ranks of a job must have in common, in one line."""
-        return f"config {self.hash}, seed {self.seed}"
-
-    @property
     def global_batch(self) -> int:
         """Images of one optimiser step, over all machines, devices and accumulated batches."""
         accumulated = int(self.trainer.get("accumulate_grad_batches") or 1)
@@ -325,11 +325,6 @@ class EvalConfig(Composed):
     batch_size: Count | None = None
     workers: Workers | None = None
     output: str | None = None
-
-    @property
-    def identity(self) -> str:
-        """What all ranks of a job must have in common, in one line."""
-        return f"config {self.hash}"
 
     def __post_init__(self) -> None:
         if (self.run is not None) + (self.ckpt is not None) + (self.spec is not None) != 1:

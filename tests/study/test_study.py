@@ -123,6 +123,7 @@ def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
         ("optimizer.lr=interval(0.1,1)", "search=optuna draws from ranges"),
         ("search=optuna seed=0,1", "drop"),
         ("trainer.num_nodes=x seed=0,1", "trainer.num_nodes"),
+        ("launcher.executor=rai seed=0,1", 'did you mean "ray"'),
         ("mixing.probability=0.5,0.7", "mixing.probability=0.5 has no effect here"),
         ("loss.temperature=3 se.reduction=2,4", "loss.temperature=3 has no effect here"),
         ("--config-dir nowhere seed=0,1", "there is no such directory"),
