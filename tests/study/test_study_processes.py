@@ -112,40 +112,37 @@ def test_killed_driver_and_the_same_command_again(command, compose, tmp_path: Pa
 
 
 def test_jobs_that_end_badly_do_not_end_the_study(tmp_path: Path, caplog):
-    """One is killed, one gives NaN, one raises; the last one finishes. With the causes gone, a retry completes it."""
+    """One is killed, one gives NaN; the last one finishes. With the causes gone, a retry completes it."""
     base = [o for o in TINY if not o.startswith("optimizer.lr")]
     noisy = ("trainer.max_epochs=2", "schedule.warmup_epochs=0")
-    driver = start(tmp_path, "-m", "optimizer.lr=0.01,0.02,0.03,0.04", *base, *noisy)
+    driver = start(tmp_path, "-m", "optimizer.lr=0.01,0.02,0.04", *base, *noisy)
 
     def job(rate: str) -> dict:
         return next(j for j in ledger_of(tmp_path)["jobs"].values() if j["label"] == f"optimizer.lr={rate}")
 
     until(lambda: job("0.01")["handle"], driver)
     study = ledger_of(tmp_path)["path"]
-    damage = {"0.02": ("lr: 0.02", "lr: 1.0e+30"), "0.03": ("train_images: 64", "train_images: 3")}
-    configs = {rate: RunDir(study / job(rate)["run"]).config_file for rate in damage}
-    for rate, (good, bad) in damage.items():
-        assert good in configs[rate].read_text()
-        configs[rate].write_text(configs[rate].read_text().replace(good, bad))
+    config = RunDir(study / job("0.02")["run"]).config_file
+    whole = config.read_text()
+    assert "lr: 0.02" in whole
+    config.write_text(whole.replace("lr: 0.02", "lr: 1.0e+30"))
     os.kill(int(job("0.01")["handle"]), signal.SIGKILL)
     output = finish(driver)
     assert driver.returncode == 1, output
     assert job("0.01")["status"] == "killed"
     assert "SIGKILL" in job("0.01")["reason"]
-    assert job("0.02")["status"] == job("0.03")["status"] == "failed"
+    assert job("0.02")["status"] == "failed"
     assert "the loss became" in job("0.02")["reason"]
-    assert "do not fill one global batch" in job("0.03")["reason"]
     assert job("0.04")["status"] == "finished"
-    for rate in ("0.01", "0.02", "0.03"):
+    for rate in ("0.01", "0.02"):
         assert f"{job(rate)['status']}: optimizer.lr={rate}, seed 0: {job(rate)['reason']}" in output
-    assert "3 of 4 runs are missing" in output
+    assert "2 of 3 runs are missing" in output
 
-    for rate, (good, bad) in damage.items():
-        configs[rate].write_text(configs[rate].read_text().replace(bad, good))
+    config.write_text(whole)
     caplog.set_level("INFO", logger="senet")
     assert commands.retry(study, []) == 0
-    assert "4 points, 4 finished runs" in caplog.text
-    for rate, attempts in {"0.01": 2, "0.02": 2, "0.03": 2, "0.04": 1}.items():
+    assert "3 points, 3 finished runs" in caplog.text
+    for rate, attempts in {"0.01": 2, "0.02": 2, "0.04": 1}.items():
         ended = job(rate)
         assert (ended["status"], ended["reason"], ended["attempts"]) == ("finished", None, attempts)
 
