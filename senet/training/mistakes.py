@@ -49,7 +49,13 @@ def explain(error: BaseException) -> str:
     if again:
         return f"{again.group(1)} has a value already: choose another with {again.group(1)}=VALUE, once and without +"
     if text.startswith("Config group override must be"):
-        groups = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=(null|true|false|-?\d.*|\[.*|\{.*)?", a)]
+        known = {"model", *(path.name for path in configs_directory().iterdir() if path.is_dir())}
+        groups = [
+            argument
+            for argument in sys.argv[1:]
+            if argument.partition("=")[0] in known
+            and re.fullmatch(r"\w+=(null|true|false|-?\d.*|\[.*|\{.*)?", argument)
+        ]
         if "se=null" in groups:
             return "se=null: a network without SE is the plain twin of its name, model=NAME without se_"
         return f"{' '.join(groups) or 'a group'} must be the name of a choice: see --help for those there are"
