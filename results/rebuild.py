@@ -50,6 +50,14 @@ PAGES = {
     "imagenette": Page(
         "Does SE help? Ten classes of ImageNet, five epochs", ["imagenette_se"], "model=resnet18"
     ),
+    "imagenette_rivals": Page(
+        "Which block wins? SE and seven rivals on ten classes of ImageNet",
+        ["imagenette_se", "imagenette_rivals"],
+        "block=se",
+    ),
+    "imagenette_rivals_plain": Page(
+        "What does each block gain over the plain network?", ["imagenette_se", "imagenette_rivals"], "plain"
+    ),
     "imagenette_record": Page(
         "The leaderboard of Imagenette: an SE network, five epochs", ["imagenette_record"], published=85.77
     ),

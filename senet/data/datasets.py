@@ -280,7 +280,7 @@ class MemoryDataset(Dataset[Batch]):
             if images.shape[1] != 1:
                 raise UserError(f"{name} has colour images: data.preprocessing.colour must be RGB")
             images = images.expand(-1, preprocessing.channels, -1, -1)
-        if images.shape[-1] != preprocessing.size or preprocessing.resize is not None:
+        if images.shape[-2:] != (preprocessing.size,) * 2 or preprocessing.resize is not None:
             images = torch.stack([preprocessing.evaluate(image) for image in images])
         return MemoryDataset(images.contiguous(), self.labels, self.classes, self.name_of)
 

@@ -129,7 +129,7 @@ def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable
     try:
         with file.open(newline="") as lines:
             rows = {row[0]: float(row[1]) for row in csv.reader(lines) if row}
-    except (OSError, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError, csv.Error) as error:
         raise UserError(f"data.sampling.weights={file}: {error}; rows must be NAME,WEIGHT") from error
     of_class = torch.tensor([rows.pop(name, 1.0) for name in classes], dtype=torch.float64)
     weights = of_class[labels]
@@ -138,8 +138,8 @@ def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable
             weights[index] = rows.pop(names(index), float(weights[index]))
     if rows:
         raise UserError(f"data.sampling.weights={file}: {next(iter(rows))} is neither a class nor an image")
-    if not (weights >= 0).all() or not weights.sum() > 0:
-        raise UserError(f"data.sampling.weights={file}: weights must be 0 or more, and not all 0")
+    if not (weights >= 0).all() or not weights.isfinite().all():
+        raise UserError(f"data.sampling.weights={file}: weights must be finite and 0 or more")
     return weights
 
 
@@ -152,12 +152,17 @@ class EpochOrder:
         labels: int64 (N,), of all samples of the data set.
         seed: of the run.
         weights: float64 (N,), for ``draw="weighted"``.
+
+    Raises:
+        UserError: if no sample has a weight.
     """
 
     def __init__(
         self, config: SamplingConfig, ids: Tensor, labels: Tensor, seed: int, weights: Tensor | None = None
     ) -> None:
         self.config, self.ids, self.labels, self.seed, self.weights = config, ids, labels, seed, weights
+        if weights is not None and not weights[ids].sum() > 0:
+            raise UserError("data.sampling.weights: all images that are trained on have a weight of 0")
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -59,14 +59,13 @@ class FolderConfig(FilesConfig):
         Raises:
             UserError: if there is none.
         """
-        from senet.data.files.folder import class_folders, find_split
+        from senet.data.files.folder import class_folders, find_split, refuse_splits
 
         root, splits = Path(self.root).expanduser(), [name for names in FOLDERS.values() for name in names]
-        if self.holds_out and root.is_dir() and not (root / "train").is_dir():
-            return root  # the classes lie under the root itself
         alone = root.is_dir() and not any((root / name).is_dir() for name in splits)
-        if split == "val" and alone and class_folders(root):
-            return root  # likewise, to evaluate on all of them; training asks for the other split first
+        if alone and (self.holds_out or (split == "val" and class_folders(root))):
+            refuse_splits(root)
+            return root  # the classes lie under it itself; to train on them, holds_out
         return find_split(root, FOLDERS[split])
 
 

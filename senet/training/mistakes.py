@@ -49,11 +49,11 @@ def explain(error: BaseException) -> str:
     if again:
         return f"{again.group(1)} has a value already: choose another with {again.group(1)}=VALUE, once and without +"
     if text.startswith("Config group override must be"):
-        known = {"model", *(path.name for path in configs_directory().iterdir() if path.is_dir())}
+        choices = {"model", *(path.name for path in configs_directory().iterdir() if path.is_dir())}
         groups = [
             argument
             for argument in sys.argv[1:]
-            if argument.partition("=")[0] in known
+            if argument.partition("=")[0] in choices
             and re.fullmatch(r"\w+=(null|true|false|-?\d.*|\[.*|\{.*)?", argument)
         ]
         if "se=null" in groups:

@@ -51,8 +51,11 @@ def read_weights(
     if path.suffix == ".safetensors":
         state, metadata = _safetensors(path)
         if "senet" in metadata:
-            stored = {**json.loads(metadata["senet"]), "source": str(path)}
-            return Weights(state, WeightRecord.from_dict(stored))
+            try:
+                stored = {**json.loads(metadata["senet"]), "source": str(path)}
+                return Weights(state, WeightRecord.from_dict(stored))
+            except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+                raise UserError(f'{path}: its "senet" metadata is not what senet writes: {error}') from error
     else:
         state = read_torch_file(path)
         if is_ours(state):

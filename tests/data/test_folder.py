@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from senet.data import FolderConfig
 from senet.data.files import Names, folder
 from senet.data.files.folder import cache_file, find_split, list_images, scan
 from senet.errors import UserError
@@ -75,6 +76,14 @@ def test_mistakes_are_named(tmp_path: Path, files: list[str], message: str) -> N
     make(tmp_path, *files)
     with pytest.raises(UserError, match=message):
         scan(tmp_path, ["a", "b"] if "z/1.jpg" in files else None)
+
+
+@pytest.mark.parametrize("names", [("val",), ("training", "validation"), ("a", "Valid")])
+def test_splits_are_not_taken_for_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        make(tmp_path, f"{name}/a/1.jpg", f"{name}/b/1.jpg")
+    with pytest.raises(UserError, match=f"has no train/|{names[-1]}/, which are no classes"):
+        FolderConfig(root=str(tmp_path), val_fraction=0.5).folder("train")
 
 
 def test_missing_folders_are_named(tmp_path: Path) -> None:

@@ -24,6 +24,12 @@ NAMES = {
 }
 
 
+def test_images_that_are_no_squares_are_fitted() -> None:
+    images = torch.zeros(2, 3, 48, 32, dtype=torch.uint8)
+    data = MemoryDataset(images, torch.zeros(2, dtype=torch.long), ["a"], str)
+    assert data.fit(PRE, "own").images.shape == (2, 3, 32, 32)
+
+
 def write_archive(
     root: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, tuple[np.ndarray, list[int]]]:

@@ -96,6 +96,28 @@ def test_an_interrupted_pack_goes_on_and_ends_alike(
     assert len(again) == 12
 
 
+def test_what_a_power_cut_left_of_a_shards_sums_is_written_anew(
+    image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write(image_tree, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(pack, "_write_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write(image_tree, tmp_path / "p")
+    sums = tmp_path / "p" / "train" / "00000.npz"
+    sums.write_bytes(sums.read_bytes()[:20])
+    (tmp_path / "p" / "train" / "00001.npz").write_bytes(b"")
+    assert write(image_tree, tmp_path / "p") == whole
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"a": 1}', '{"plan": 7}'])
+def test_a_folder_of_something_else_is_left_alone(image_tree: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "pack.json").write_text(text)
+    with pytest.raises(UserError, match="choose another folder"):
+        write(image_tree, tmp_path)
+    assert (tmp_path / "pack.json").read_text() == text
+
+
 def test_damage_is_found(image_tree: Path, tmp_path: Path) -> None:
     write(image_tree, tmp_path / "p")
     shard = shard_file(tmp_path / "p" / "train", 1)

@@ -71,6 +71,19 @@ def test_weights_are_read_by_class_and_image(tmp_path: Path) -> None:
         read_weights(file, labels, ["cat", "dog"], images.__getitem__)
 
 
+@pytest.mark.parametrize("row", ["cat,inf", "cat,nan", "cat,-1", '"' + "x" * 200_000])
+def test_weights_that_are_none_are_refused(tmp_path: Path, row: str) -> None:
+    (tmp_path / "weights.csv").write_text(f"{row}\n")
+    with pytest.raises(UserError, match=r"^data\.sampling\.weights="):
+        read_weights(tmp_path / "weights.csv", torch.tensor([0, 1]), ["cat", "dog"], str)
+
+
+def test_what_is_trained_on_has_a_weight() -> None:
+    weights = (LABELS == 2).double()
+    with pytest.raises(UserError, match="have a weight of 0"):
+        EpochOrder(SamplingConfig(draw="weighted", weights="file"), IDS[:90], LABELS, 0, weights)
+
+
 def test_subsets_are_stratified_nested_in_nothing_else_and_independent_of_the_run() -> None:
     part = subset(SamplingConfig(fraction=0.1), LABELS, IDS)
     assert Counter(LABELS[part].tolist()) == {0: 6, 1: 3, 2: 1}

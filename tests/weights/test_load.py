@@ -245,6 +245,10 @@ def test_files_that_are_no_weights(tmp_path):
     torch.save({"epoch": 3}, path)
     with pytest.raises(UserError, match="neither a state dict nor a checkpoint"):
         load_weights(str(path), small())
+    for text in ("nonsense", '{"a": 1}', "[1]", '{"source": "x", "model": {}, "preprocessing": {"a": 1}}'):
+        safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"senet": text})
+        with pytest.raises(UserError, match="is not what senet writes"):
+            load_weights(str(tmp_path / "w.safetensors"), small())
     (tmp_path / "w.safetensors").write_text("hello")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         load_weights(str(tmp_path / "w.safetensors"), small())

@@ -149,6 +149,23 @@ def find_split(root: Path, names: tuple[str, ...]) -> Path:
     )
 
 
+def refuse_splits(root: Path) -> None:
+    """Refuse folders that would be taken for classes and are named as splits are.
+
+    Raises:
+        UserError: naming them.
+    """
+    found = [
+        name
+        for name in class_folders(root)
+        if name.lower() in ("train", "training", "val", "valid", "validation")
+    ]
+    if found:
+        raise UserError(
+            f"data.root={root} has {'/ and '.join(found)}/, which are no classes but splits: call them train/ and val/"
+        )
+
+
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is passed over for its name."""
     return name.startswith(".") or name == "__MACOSX"

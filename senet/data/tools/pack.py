@@ -6,9 +6,11 @@ import io
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -86,8 +88,10 @@ def _write_shard(
 ) -> tuple[np.ndarray, np.ndarray]:
     final, sums = shard_file(out, number), out / f"{number:05d}.npz"
     if final.exists() and sums.exists():
-        with np.load(sums, allow_pickle=False) as a:
-            return a["lengths"], a["digests"]
+        # What a power cut left of the sums is written again, with its shard.
+        with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), sums.open("rb") as file:
+            kept = np.load(file, allow_pickle=False)
+            return kept["lengths"], kept["digests"]
     lengths, digests = [], []
     with atomically(final) as temporary:
         with temporary.open("wb") as file:
@@ -106,7 +110,8 @@ def _write_shard(
             os.fsync(file.fileno())
         _read_back(temporary, lengths, digests)
         hashes = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 8)
-        np.savez(sums, lengths=np.array(lengths, dtype=np.int64), digests=hashes)
+        with atomically(sums) as part, part.open("wb") as file:
+            np.savez(file, lengths=np.array(lengths, dtype=np.int64), digests=hashes)
     return np.array(lengths, dtype=np.int64), hashes
 
 
@@ -149,9 +154,14 @@ def pack(splits: dict[str, Records], out: Path, options: PackOptions, workers: i
         "sources": {split: names_id(records.names, records.labels) for split, records in splits.items()},
     }
     mark = out / PACK_FILE
-    found = json.loads(mark.read_text()) if mark.exists() else {}
-    if found and found["plan"] != plan:
-        raise UserError(f"{out} holds a pack of other images or other options: choose another folder")
+    try:
+        found = json.loads(mark.read_text()) if mark.exists() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or found.get("plan", plan) != plan or (found and "plan" not in found):
+        raise UserError(
+            f"{out} holds a pack of other images or other options, or none: choose another folder"
+        )
     if "id" in found:
         return str(found["id"])
     out.mkdir(parents=True, exist_ok=True)

@@ -187,11 +187,11 @@ def read_devkit(archive: Path) -> dict[str, str]:
             }
             synsets = loadmat(parts["meta.mat"], squeeze_me=True)["synsets"]
             truth = parts["ILSVRC2012_validation_ground_truth.txt"].read().split()
+        # Inner nodes of the hierarchy have children; the 1,000 classes have none.
+        wnid = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
+        return {f"ILSVRC2012_val_{i + 1:08d}.JPEG": wnid[int(number)] for i, number in enumerate(truth)}
     except Exception as error:  # scipy has many for a file that is not what it reads
         raise UserError(f"{archive} is not the development kit of ILSVRC2012 ({error})") from error
-    # Inner nodes of the hierarchy have children; the 1,000 classes have none.
-    wnid = {int(s["ILSVRC2012_ID"]): str(s["WNID"]) for s in synsets if int(s["num_children"]) == 0}
-    return {f"ILSVRC2012_val_{i + 1:08d}.JPEG": wnid[int(number)] for i, number in enumerate(truth)}
 
 
 def write_tree(records: Records, out: Path, workers: int | None = None) -> None:
