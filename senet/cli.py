@@ -19,7 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "models": ("senet.analysis.models_command", "the zoo: parameters, multiply-adds, the paper's figures"),
     "check": ("senet.data.tools.check", "decode every image once; report what is broken, odd or doubled"),
     "pack": ("senet.data.tools.pack", "write images into a few large files, resized if asked"),
-    "prepare": ("senet.data.tools.prepare", "ImageNet from its archives; made-up photographs"),
+    "prepare": ("senet.integrations.imagenet_archives", "ImageNet from its archives; made-up photographs"),
     "report": ("senet.analysis.report", "runs of any kind as one table with intervals, and plots"),
     "predict": ("senet.predict", "what a network says of images: files, folders, a list"),
     "export": (

@@ -12,8 +12,8 @@ from scipy.io import savemat
 
 from senet.data.files.folder import scan
 from senet.data.files.packed import PackedRecords
-from senet.data.tools import prepare
 from senet.errors import UserError
+from senet.integrations import imagenet_archives as prepare
 
 WNIDS = ["n01440764", "n01443537", "n02084071"]  # the last is an inner node of the hierarchy
 ORDER = {1: "n01443537", 2: "n01440764"}  # the kit numbers classes in another order than their names

@@ -237,6 +237,8 @@ def prepare_imagenet(args: argparse.Namespace) -> int:
 
 def prepare_fake(args: argparse.Namespace) -> int:
     """Write made-up photographs."""
+    if min(args.classes, args.per_class) < 1:
+        raise UserError(f"--classes {args.classes} and --per-class {args.per_class} must be 1 or more")
     fake = FakeConfig(root=str(args.out), num_classes=args.classes, train_per_class=args.per_class)
     fake.write()
     print(f"train.py data=imagefolder data.root={args.out}")
