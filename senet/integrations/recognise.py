@@ -11,10 +11,10 @@ from senet.data.preprocessing import Preprocessing
 from senet.errors import UserError, did_you_mean
 from senet.integrations.peers import PEERS, Peer, Source, expected
 from senet.integrations.rename import rename, renamer, reverse
+from senet.integrations.unwrap import common_prefix, flatten
 from senet.models import is_se
 from senet.nn import SEConfig
 from senet.weights.keys import check_keys
-from senet.weights.unwrap import common_prefix, flatten
 
 TABLES: tuple[Source, ...] = ("torchvision", "timm", "cifar")
 OWN = "senet_"

@@ -13,8 +13,7 @@ from senet.errors import UserError
 from senet.plugins import integration
 from senet.rundir import RunDir
 from senet.weights.checkpoint import Averaging, as_checkpoint, is_ours, read_torch_file
-from senet.weights.record import CLASS_ORDER, WeightRecord, Weights
-from senet.weights.unwrap import unwrap
+from senet.weights.record import WeightRecord, Weights
 
 FORMS = (
     "timm:NAME.TAG, torchvision:ENUM.NAME, caffe:FILE.caffemodel, a FILE (safetensors, state dict, checkpoint), or the "
@@ -46,7 +45,7 @@ def read_weights(
     if scheme in SCHEMES:
         read: Weights = integration(**SCHEMES[scheme], asked=f"weights={spec}").read(name, model)
         return read
-    path, config = _locate(spec)
+    path = _locate(spec)
     state: object
     if path.suffix == ".safetensors":
         state, metadata = _safetensors(path)
@@ -62,7 +61,8 @@ def read_weights(
             checkpoint = as_checkpoint(path, state)
             stored = {**checkpoint.record, "source": str(path)}
             return Weights(checkpoint.state(weights), WeightRecord.from_dict(stored))
-    found = _ours(path, state, model, weights, keys) or _theirs(path, state, model, weights, config)
+    wrapped = integration("wrapped", package="torch", asked=f"weights={spec}")
+    found: Weights = wrapped.read(path, state, model, weights, keys)
     bad = next((key for key, value in found.state.items() if not bool(torch.isfinite(value).all())), None)
     if bad:
         raise UserError(f'{path}: "{bad}" holds numbers that are not finite: these weights are broken')
@@ -77,24 +77,19 @@ def existing_file(name: str) -> Path:
     return path
 
 
-def _locate(name: str) -> tuple[Path, dict[str, Any]]:
-    """Return the file of weights ``name``, and the ``config.json`` beside it, as timm and the Hub keep them."""
+def _locate(name: str) -> Path:
+    """Return the file of weights ``name``: of a run, of a folder as timm and the Hub keep them, or itself."""
     path = Path(name).expanduser()
     run = RunDir(path.resolve())  # not ``latest``, which will be another
     if run.exists():
         best = run.checkpoint("best")  # a run without validation has none
-        return (best if best.is_file() else run.checkpoint("last")), {}
+        return best if best.is_file() else run.checkpoint("last")
     if path.is_dir():
         names = ("model.safetensors", "pytorch_model.bin")
         path = next((path / file for file in names if (path / file).is_file()), path)
         if path.is_dir():
             raise UserError(f"{path} has no {' or '.join(names)}; weights are given as {FORMS}")
-    path = existing_file(str(path))
-    try:
-        config = json.loads((path.parent / "config.json").read_text())
-    except (OSError, ValueError):
-        return path, {}
-    return path, config if isinstance(config, dict) and "architecture" in config else {}
+    return existing_file(str(path))
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -103,52 +98,3 @@ def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read as safetensors: {error}") from error
-
-
-def _ours(
-    path: Path, content: object, model: Mapping[str, Any], weights: Averaging, keys: Collection[str]
-) -> Weights | None:
-    """Return the weights of a file that has our names, whose record is the network's own; else None."""
-
-    def identify(state: dict[str, Tensor]) -> bool | None:
-        return True if 2 * sum(key in state for key in keys) > len(keys) else None
-
-    if not keys or (found := unwrap(content, identify, weights, str(path))) is None:
-        return None
-    inside, _ = found
-    head = inside.state.get("head.fc.weight")
-    classes = model["num_classes"] if head is None else len(head)
-    words = "" if not inside.prefix and not inside.dropped else f"senet's names, {inside.describe()}"
-    record = WeightRecord(str(path), {**model, "num_classes": classes}, recognised=words)
-    return Weights(inside.state, record)
-
-
-def _theirs(
-    path: Path, content: object, model: Mapping[str, Any], weights: Averaging, config: Mapping[str, Any]
-) -> Weights:
-    """Return the weights of a file with another library's names under ours."""
-    library = integration("recognise", package="timm", asked=f"weights={path}")
-    tell = library.by_config(config) if config else library.recognise
-    found = unwrap(content, tell, weights, str(path))
-    if found is None:
-        raise UserError(f"{path}: {library.refusal(content, model.get('name'))}")
-    inside, match = found
-    record = match.record()
-    words = f"recognised as {match.name}, {inside.describe()}"
-    if not record["num_classes"]:
-        words += ", without a classifier"
-    order = CLASS_ORDER if record["num_classes"] == 1000 else None
-    labels = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
-    classes = tuple(map(str, labels)) if labels and len(labels) == record["num_classes"] else None
-    return Weights(
-        match.state,
-        WeightRecord(
-            str(path),
-            record,
-            match.preprocessing,
-            order,
-            classes=classes,
-            recognised=words,
-            assumed=match.assumed,
-        ),
-    )
