@@ -34,15 +34,7 @@ from torchvision.datasets import ImageFolder
 
 from senet.data import AugmentConfig, FolderConfig, PackedConfig, Preprocessing
 from senet.data.files import Records
-from senet.data.files.decoders import (
-    Decoder,
-    build_decoder,
-    decode_reference,
-    decode_region,
-    decode_torchcodec,
-    region_available,
-    torchcodec_available,
-)
+from senet.data.files.decoders import Decoder, build_decoder, decode_reference
 from senet.data.files.folder import ImageTree, scan
 from senet.data.inputs import NUMBERS, InputStep
 from senet.data.loader import PREFETCH
@@ -50,6 +42,12 @@ from senet.data.module import ImageData
 from senet.data.tools.fake import picture
 from senet.data.tools.pack import PackOptions, pack
 from senet.files import write_json
+from senet.integrations.fast_jpeg import (
+    decode_region,
+    decode_torchcodec,
+    region_available,
+    torchcodec_available,
+)
 from senet.training.environment import keep_freed_memory
 
 BATCH = 64

@@ -14,9 +14,10 @@ from measure import Report, arguments, interleave, parse, row
 from torchvision.transforms import v2
 
 from senet.data import AugmentConfig, Preprocessing
-from senet.data.files.decoders import decode_reference, torchcodec_decoder
+from senet.data.files.decoders import decode_reference
 from senet.data.inputs import NUMBERS, InputStep
 from senet.data.tools.fake import picture
+from senet.integrations.fast_jpeg import torchcodec_decoder
 from senet.training.environment import keep_freed_memory
 
 

@@ -8,12 +8,12 @@ from typing import Any
 from senet.errors import UserError
 
 
-def integration(name: str, *, package: str, asked: str, extra: str | None = None) -> Any:
+def integration(name: str, *, package: str = "", asked: str = "", extra: str | None = None) -> Any:
     """Return the module ``senet.integrations.NAME``.
 
     Args:
         name: of the module.
-        package: that it needs.
+        package: that it needs and may be missing.
         asked: the setting that asks for it, for the message.
         extra: of senet that brings the package; without one it is installed under its own name.
 

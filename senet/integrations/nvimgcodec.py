@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senet.data.files.decoders import START, Box
+from senet.data.files.decoders import Box
+from senet.integrations.fast_jpeg import START
 
 
 def open_jpeg(data: bytes) -> Any | None:

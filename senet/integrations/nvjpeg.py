@@ -10,16 +10,10 @@ import torch
 from torch import Tensor
 
 from senet.data.datasets import BadImage, Batch, FileDataset
-from senet.data.files.decoders import (
-    MAX_PIXELS,
-    as_colour,
-    decode_reference,
-    hide_orientation,
-    jpeg_frame,
-    torchcodec_decoder,
-)
+from senet.data.files.decoders import MAX_PIXELS, decode_reference
 from senet.data.timings import AUGMENT, DECODE, Stopwatch
 from senet.errors import UserError
+from senet.integrations.fast_jpeg import as_colour, hide_orientation, jpeg_frame, torchcodec_decoder
 
 
 class DeviceDecoder:

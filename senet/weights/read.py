@@ -61,8 +61,7 @@ def read_weights(
             checkpoint = as_checkpoint(path, state)
             stored = {**checkpoint.record, "source": str(path)}
             return Weights(checkpoint.state(weights), WeightRecord.from_dict(stored))
-    wrapped = integration("wrapped", package="torch", asked=f"weights={spec}")
-    found: Weights = wrapped.read(path, state, model, weights, keys)
+    found: Weights = integration("wrapped").read(path, state, model, weights, keys)
     bad = next((key for key, value in found.state.items() if not bool(torch.isfinite(value).all())), None)
     if bad:
         raise UserError(f'{path}: "{bad}" holds numbers that are not finite: these weights are broken')

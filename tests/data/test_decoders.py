@@ -14,19 +14,16 @@ from PIL import Image
 from senet.data import AugmentConfig, Preprocessing
 from senet.data.augment import ImageAugmentation
 from senet.data.datasets import BadImage, FileDataset
-from senet.data.files.decoders import (
-    Box,
-    build_decoder,
-    decode_reference,
+from senet.data.files.decoders import Box, build_decoder, decode_reference, describe_decoder
+from senet.data.files.folder import ImageTree, scan
+from senet.integrations.fast_jpeg import (
     decode_region,
     decode_torchcodec,
-    describe_decoder,
     hide_orientation,
     region_available,
     torchcodec_available,
     torchcodec_decoder,
 )
-from senet.data.files.folder import ImageTree, scan
 from senet.integrations.nvjpeg import DeviceDecoder
 
 needs_torchcodec = pytest.mark.skipif(not torchcodec_available(), reason="torchcodec is not installed")
@@ -113,8 +110,10 @@ def test_every_decoder_asks_once_for_a_box_and_cuts_it(photo: Image.Image, kind:
 def test_fast_is_the_best_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for region, torchcodec in ((True, True), (True, False), (False, True), (False, False)):
-        monkeypatch.setattr("senet.data.files.decoders.region_available", lambda region=region: region)
-        monkeypatch.setattr("senet.data.files.decoders.torchcodec_available", lambda found=torchcodec: found)
+        monkeypatch.setattr("senet.integrations.fast_jpeg.region_available", lambda region=region: region)
+        monkeypatch.setattr(
+            "senet.integrations.fast_jpeg.torchcodec_available", lambda found=torchcodec: found
+        )
         found.append((build_decoder("fast", "RGB").func, describe_decoder("fast")))
     assert found == [
         (decode_region, "nvImageCodec (crops), torchcodec"),
@@ -126,7 +125,7 @@ def test_fast_is_the_best_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_without_torchcodec_its_part_is_pillows(monkeypatch: pytest.MonkeyPatch, photo: Image.Image) -> None:
-    monkeypatch.setattr("senet.data.files.decoders.torchcodec_available", lambda: False)
+    monkeypatch.setattr("senet.integrations.fast_jpeg.torchcodec_available", lambda: False)
     data = encoded(photo, progressive=True)
     assert decode_region(data, "RGB").equal(decode_reference(data, "RGB"))
 

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from senet import UserError
 from senet.data.files import decoders
-from senet.data.files.decoders import build_decoder, hide_orientation, jpeg_frame
+from senet.data.files.decoders import build_decoder
 from senet.data.files.folder import list_images, scan
 from senet.data.tools.check import check
+from senet.integrations.fast_jpeg import hide_orientation, jpeg_frame
 
 RAMP = np.linspace(0, 65535, 32 * 32).reshape(32, 32)
 

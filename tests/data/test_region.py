@@ -17,15 +17,9 @@ from torch.utils.data import DataLoader
 from senet.data import AugmentConfig, Preprocessing
 from senet.data.augment import ImageAugmentation
 from senet.data.datasets import BadImage, FileDataset
-from senet.data.files.decoders import (
-    Box,
-    build_decoder,
-    decode_reference,
-    decode_region,
-    is_one_whole_scan,
-    region_available,
-)
+from senet.data.files.decoders import Box, build_decoder, decode_reference
 from senet.data.files.folder import ImageTree
+from senet.integrations.fast_jpeg import decode_region, is_one_whole_scan, region_available
 from senet.integrations.nvimgcodec import decode_box, open_jpeg
 
 pytestmark = pytest.mark.skipif(not region_available(), reason="nvImageCodec is not installed")
@@ -162,7 +156,7 @@ def test_threads_decode_what_one_thread_does(tree: ImageTree) -> None:
 
 @pytest.mark.slow
 def test_the_start_says_nothing() -> None:
-    code = "from senet.data.files.decoders import region_available; print(region_available())"
+    code = "from senet.integrations.fast_jpeg import region_available; print(region_available())"
     paths = os.pathsep.join(filter(None, sys.path))
     result = subprocess.run(
         [sys.executable, "-c", code],
