@@ -7,7 +7,8 @@ from typing import Any
 
 import ray
 
-from senet.study.executors import GONE, JobSlot, RunJob
+from senet.integrations.engine import RunJob
+from senet.study.executors import GONE, JobSlot
 
 
 def executor(folder: Path, parameters: Mapping[str, Any]) -> "RayJobs":

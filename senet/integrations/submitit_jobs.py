@@ -8,7 +8,8 @@ import submitit
 from submitit.helpers import DelayedSubmission
 
 from senet.errors import UserError, did_you_mean
-from senet.study.executors import GONE, JobSlot, RunJob
+from senet.integrations.engine import RunJob
+from senet.study.executors import GONE, JobSlot
 from senet.training.launch import Machines
 
 JOBS: dict[str, Any] = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}

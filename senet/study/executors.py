@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol
 from senet.errors import UserError
 from senet.plugins import integration
 from senet.rundir import RunDir
-from senet.training.launch import Machines
 
 ENGINE_JOBS = 64
 """Most jobs that an engine is given at once where ``launcher.slots`` says nothing; it queues them itself."""
@@ -109,23 +108,6 @@ class LocalProcesses:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.terminate()
-
-
-class RunJob:
-    """A job as a function for an engine that runs functions: start its process, wait, return its status."""
-
-    def __call__(self, run: Path) -> int:
-        """Run the job; an interrupt becomes its orderly stop."""
-        self._process = start_job(run, job_environment() | self.machines().variable())
-        while True:
-            try:
-                return self._process.wait()
-            except KeyboardInterrupt:
-                self._process.terminate()
-
-    def machines(self) -> Machines:
-        """Return the machines of the job; asked where it runs."""
-        return Machines()
 
 
 @dataclass(frozen=True)
