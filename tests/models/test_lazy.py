@@ -29,5 +29,5 @@ def test_names_options_and_se_axes_are_known_without_torch() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="module 'senet' has no attribute 'create_modle'"):
+    with pytest.raises(AttributeError, match="No senet attribute create_modle"):
         _ = senet.create_modle
