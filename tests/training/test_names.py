@@ -1,7 +1,10 @@
 """Names of any bytes come back from every file of a run as they are on the disk."""
 
 import csv
+import ctypes
 import os
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from PIL import Image
 
 from senet.data.files.folder import scan
 from senet.files import write_text
+from senet.processes import processes
 from senet.rundir import RunDir
 from senet.weights import read_checkpoint
 
@@ -80,3 +84,20 @@ def test_held_out_images_and_settings_keep_them(tmp_path):
     assert run.record()["overrides"] == names
     write_text(tmp_path / "text", "\n".join(names))
     assert (tmp_path / "text").read_bytes() == b"\n".join(NAMES)
+
+
+def test_a_process_whose_name_is_cut_within_a_letter_is_listed():
+    child = get_context("fork").Process(target=_cut_name)
+    child.start()
+    try:
+        while Path(f"/proc/{child.pid}/comm").read_bytes() != b"donnees-train\xc3\n":
+            time.sleep(0.01)
+        assert child.pid in processes()
+    finally:
+        child.kill()
+        child.join()
+
+
+def _cut_name() -> None:
+    ctypes.CDLL(None).prctl(15, b"donnees-train\xc3", 0, 0, 0)
+    time.sleep(600)
