@@ -1,5 +1,6 @@
 """Jobs of a study through submitit: SLURM, whose jobs outlive the driver, or submitit's local processes."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from senet.training.launch import Machines
 
 JOBS: dict[str, Any] = {"slurm": submitit.SlurmJob, "local": submitit.LocalJob}
 """The class of the jobs of every cluster that submitit can be told."""
+TIMEOUTS = 1000
+"""How often a job is queued again because its time is up; submitit gives up after three."""
 
 
 class RequeuedJob(RunJob):
@@ -26,7 +29,8 @@ class RequeuedJob(RunJob):
     def checkpoint(self, run: Path) -> Any:
         """Save and queue the job again: submitit calls this before a time limit or a preemption."""
         self._process.terminate()
-        self._process.wait()
+        # A signal's handler, which has interrupted ``wait`` in this very thread: that holds a lock which it would want.
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
         return DelayedSubmission(RequeuedJob(), run)
 
 
@@ -58,7 +62,7 @@ class SubmititJobs:
         if cluster not in JOBS:
             raise UserError(f'launcher.parameters.cluster="{cluster}"{did_you_mean(cluster, JOBS)}')
         try:
-            self._executor = submitit.AutoExecutor(folder, cluster=cluster)
+            self._executor = submitit.AutoExecutor(folder, cluster=cluster, slurm_max_num_timeout=TIMEOUTS)
             self._executor.update_parameters(**settings)
         except (RuntimeError, ValueError, NameError, AssertionError) as error:
             raise UserError(f"launcher=submitit: {str(error).strip().splitlines()[0]}") from error

@@ -25,7 +25,7 @@ class RunLogger(WandbLogger):
 def open_logger(config: WandbConfig, run: RunDir, values: Mapping[str, Any]) -> RunLogger:
     """Return the logger of a run; a resume continues the same wandb run, another job can never join it.
 
-    The wandb run is opened here: Lightning would pass on a setting that wandb warns of on the terminal.
+    Offline, too: ``wandb sync`` puts a part that says so behind the parts before it, and else in their place. The wandb run is opened here: Lightning would pass on a setting that wandb warns of on the terminal.
     """
     logging.getLogger("wandb").setLevel(logging.WARNING)
     if rank() != 0:
@@ -39,7 +39,7 @@ def open_logger(config: WandbConfig, run: RunDir, values: Mapping[str, Any]) -> 
         entity=config.entity,
         mode="offline" if config.offline else None,
         tags=list(config.tags),
-        resume=None if config.offline else "allow",
+        resume="allow",
         config=dict(values),
         settings=wandb.Settings(silent=True, quiet=True, console="off"),
     )

@@ -1,6 +1,9 @@
 """Engines behind the three methods: submitit's local executor runs a real process."""
 
+import os
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,6 +72,43 @@ def test_submitit(runs: tuple[Path, Path], tmp_path: Path):
         0,
         GONE,
     )
+
+
+@pytest.mark.timeout(120)  # it once waited for itself
+def test_a_job_whose_time_is_up_is_stopped_within_the_signals_handler(runs: tuple[Path, Path], monkeypatch):
+    """As submitit does it: the signal interrupts the very call that waits for the process."""
+    job, run, queued = submitit_jobs.RequeuedJob(), runs[1], []
+    monkeypatch.setattr(submitit_jobs, "slurm_machines", Machines)
+
+    def time_is_up(*_: object) -> None:
+        queued.append(job.checkpoint(run))
+        sys.exit(-1)
+
+    def interrupt() -> None:
+        while not (run / "ready").exists():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    before = signal.signal(signal.SIGUSR2, time_is_up)
+    try:
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(SystemExit):
+            job(run)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert job._process.wait() == 143
+    assert (run / "stopped").exists()
+    assert isinstance(queued[0].function, submitit_jobs.RequeuedJob)
+    assert queued[0].args == (run,)
+
+
+def test_slurm_queues_a_job_again_as_often_as_it_needs(tmp_path: Path, monkeypatch):
+    """By itself submitit drops a job when its time is up for the fourth time."""
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    jobs = submitit_jobs.SubmititJobs(tmp_path / "submitit", {"timeout_min": 30})
+    assert jobs._executor._executor.max_num_timeout >= 1000
 
 
 def test_machines_of_a_slurm_job(monkeypatch):
