@@ -1,6 +1,8 @@
 """Search with Optuna's ask and tell. Only the driver knows Optuna; a trial's ranks know their configuration."""
 
 import math
+import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,12 @@ from optuna.distributions import (
 )
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from senet.errors import UserError
+from senet.errors import UserError, did_you_mean
 from senet.ledger import Job, Ledger, PlannedPoint
 from senet.ranges import Count, Natural, Seed
+from senet.rundir import PREFIX
 from senet.study.plan import Request, compose_run, enter
 from senet.training.console import FAILED, OK, say
 from senet.training.entry import check_run
@@ -27,6 +30,15 @@ from senet.training.validation import validate
 
 SHOWN = 5
 """Best trials that are listed at the end."""
+DRIVER = "driver"
+"""Attribute of a trial that says who asked for it: in a database there may be several."""
+
+
+FIGURES = (
+    *(f"{prefix}/{figure}" for prefix in PREFIX.values() for figure in ("top1", "top5", "loss")),
+    *("train/loss", "train/top1"),
+)
+"""Columns of metrics.csv that can be searched for."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +47,7 @@ class SearchConfig:
 
     Attributes:
         name: "optuna".
-        metric: column of metrics.csv; its last value is a trial's.
+        metric: column of metrics.csv, one of ``FIGURES``; its last value is a trial's.
         direction: "maximize" or "minimize".
         trials: how many there shall be in all.
         sampler: "tpe" or "random".
@@ -60,6 +72,10 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if not self.space:
             raise UserError("search.space must name at least one key")
+        if self.metric not in FIGURES:
+            raise UserError(
+                f"search.metric={self.metric} is no figure of an epoch{did_you_mean(self.metric, FIGURES)}"
+            )
 
 
 def settings(request: Request) -> SearchConfig:
@@ -159,12 +175,18 @@ class Search:
             pruner=_pruner(config),
             load_if_exists=True,
         )
+        self._me = f"{platform.node()}:{ledger.path}"
         study_id = storage.get_study_id_from_name(self.study.study_name)
-        left = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        left = filter(self._is_mine, self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
         ids = [storage.get_trial_id_from_study_id_trial_number(study_id, trial.number) for trial in left]
         self._left = [Trial(self.study, trial_id) for trial_id in ids]
         self._open = {trial.number: trial for trial in self._left}  # asked for, not told
         self._reported: dict[int, int] = {}
+
+    def _is_mine(self, trial: FrozenTrial) -> bool:
+        """Whether an open trial is this study's, and not of a driver elsewhere that shares its database."""
+        known = any(trial.number in job.trials for job in self.ledger.jobs.values())
+        return known or self.config.storage is None or trial.user_attrs.get(DRIVER) == self._me
 
     def next(self) -> Job | None:
         """Return the job of a trial that was cut short, or else of a new one, until there are enough."""
@@ -185,7 +207,9 @@ class Search:
         if drawn >= self.config.trials:
             return None
         self.study.sampler = _sampler(self.config, drawn)
-        trial = self._open[drawn] = self.study.ask(self.space)
+        trial = self.study.ask(self.space)
+        trial.set_user_attr(DRIVER, self._me)
+        self._open[trial.number] = trial
         return trial
 
     def _job(self, trial: Trial) -> Job | None:
@@ -268,4 +292,9 @@ class Search:
 
 
 def _text(value: Any) -> str:
+    """Return a value as an override says it."""
+    if value is None:
+        return "null"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w.-]*", value):
+        return "'" + value.replace("'", r"\'") + "'"
     return repr(value) if isinstance(value, float) else str(value)

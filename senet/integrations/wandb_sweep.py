@@ -48,16 +48,22 @@ def export(typed: list[str], method: str) -> str:
 
 
 def _value(override: str) -> Any:
-    """Return the value of an override as YAML reads it."""
-    return OmegaConf.from_dotlist([f"value={override.partition('=')[2]}"])["value"]
+    """Return the value of an override as YAML reads it; null as a word, since W&B's agent writes ``None``."""
+    value = OmegaConf.from_dotlist([f"value={override.partition('=')[2]}"])["value"]
+    return "null" if value is None else value
 
 
 def _parameter(axis: Any) -> dict[str, Any]:
     """Return an Optuna distribution in W&B's words."""
     if hasattr(axis, "choices"):
-        return {"values": list(axis.choices)}
+        return {"values": ["null" if choice is None else choice for choice in axis.choices]}
+    whole = isinstance(axis.low, int)
     if axis.log:
-        return {"distribution": "log_uniform_values", "min": axis.low, "max": axis.high}
-    if axis.step is not None and axis.step != 1:
-        return {"distribution": "q_uniform", "q": axis.step, "min": axis.low, "max": axis.high}
-    return {"min": axis.low, "max": axis.high}
+        quantised = {"distribution": "q_log_uniform_values", "q": 1}
+        kind = quantised if whole else {"distribution": "log_uniform_values"}
+    elif axis.step is not None and axis.step != 1:  # W&B's steps begin at 0, and may miss all that is meant
+        count = round((axis.high - axis.low) / axis.step) + 1
+        return {"values": [axis.low + index * axis.step for index in range(count)]}
+    else:
+        kind = {"distribution": "int_uniform" if whole else "uniform"}
+    return {**kind, "min": axis.low, "max": axis.high}

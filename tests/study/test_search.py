@@ -5,10 +5,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 from study_fakes import FakeExecutor, ledger_of
 
 from senet import UserError
+from senet.integrations import optuna_search
 from senet.integrations.optuna_search import distributions
 from senet.rundir import RunDir
 
@@ -123,6 +125,51 @@ def test_trials_can_lie_in_a_database(study, tmp_path: Path):
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 2
     with pytest.raises(UserError, match=r"search\.storage=sqlite:////nowhere/trials\.db: "):
         study(FakeExecutor(quality), *SEARCH, "search.storage=sqlite:////nowhere/trials.db")
+
+
+@pytest.mark.slow
+def test_drivers_that_share_a_database_leave_each_others_trials_alone(study, tmp_path: Path, monkeypatch):
+    """One dies with a trial open; another, elsewhere, does the rest of them; then the first one finishes its own."""
+    address = f"sqlite:///{tmp_path}/trials.db"
+    typed = (*SEARCH, "search.trials=5", f"search.storage={address}")
+    with pytest.raises(KeyboardInterrupt):
+        study(FakeExecutor(quality, die_at=1), *typed)
+    name = ledger_of(tmp_path)["name"]
+    seeding = optuna_search._sampler
+
+    def third_driver_asks(config, drawn: int):
+        """A third one draws between this one's look at the number of trials and its own draw."""
+        if drawn == 3:
+            optuna.load_study(study_name=name, storage=address).ask()
+        return seeding(config, drawn)
+
+    monkeypatch.setattr(optuna_search, "_sampler", third_driver_asks)
+    other = FakeExecutor(quality)
+    assert study(other, *typed, f"runs_dir={tmp_path}/elsewhere") == 0
+    assert len(other.started) == 2
+    states = [t.state for t in optuna.load_study(study_name=name, storage=address).get_trials()]
+    done, running = TrialState.COMPLETE, TrialState.RUNNING
+    assert states == [done, running, done, running, done]
+    first = FakeExecutor(quality)
+    assert study(first, *typed) == 0
+    assert len(first.started) == 1
+    states = [t.state for t in optuna.load_study(study_name=name, storage=address).get_trials()]
+    assert states == [done, done, done, running, done]
+
+
+def test_what_is_drawn_is_what_hydra_reads():
+    parser = OverridesParser.create()
+    for value in (None, True, 3, 1e-5, 0.1, "sigmoid", "3x3", "a b", "it's", "a,b", "1", "x=y", [2, 3]):
+        override = parser.parse_override(f"key={optuna_search._text(value)}")
+        assert not override.is_sweep_override()
+        read = override.value()
+        assert type(read) is type(value) or isinstance(read, str)
+        assert str(read) == str(value)
+
+
+def test_a_figure_that_there_is_not_is_said_before_anything_runs(study, tmp_path: Path):
+    with pytest.raises(UserError, match=r'search\.metric=val/top2 is no figure .*did you mean "val/top'):
+        study(FakeExecutor(quality), *SEARCH, "search.metric=val/top2")
 
 
 def test_equal_draws_share_one_run(study, tmp_path: Path):

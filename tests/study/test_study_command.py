@@ -120,10 +120,29 @@ def test_status_retry_extend(study, tmp_path: Path, capsys):
 
 
 def test_a_sweep_file_has_numbers_where_they_were_typed(study, capsys):
+    """Null is a word there: W&B's agent would write it as Python does."""
     assert cli.main(["study", "export-wandb", "optimizer.lr=1e-3,0.01", "se.stages=null,[2,3]"]) == 0
     sweep = yaml.safe_load(capsys.readouterr().out)
     values = {key: axis["values"] for key, axis in sweep["parameters"].items()}
-    assert values == {"optimizer.lr": [0.001, 0.01], "se.stages": [None, [2, 3]]}
+    assert values == {"optimizer.lr": [0.001, 0.01], "se.stages": ["null", [2, 3]]}
+
+
+def test_a_sweep_file_has_the_ranges_of_the_search(study, capsys):
+    axes = {
+        "augment.pad": "{low: 1, high: 5, step: 2}",  # of which W&B's own steps know the even ones alone
+        "data.batch_size": "{low: 2, high: 32, log: true}",  # and its logarithms no whole numbers
+        "loss.smoothing": "{low: 0.0, high: 1.0}",
+        "optimizer.momentum": "{low: 0.5, high: 0.8, step: 0.1}",
+        "ema.decay": "{choices: [null, 0.9]}",
+    }
+    typed = [f"+search.space.{key}={axis}" for key, axis in axes.items()]
+    assert cli.main(["study", "export-wandb", "search=optuna", *typed]) == 0
+    found = yaml.safe_load(capsys.readouterr().out)["parameters"]
+    assert found["augment.pad"] == {"values": [1, 3, 5]}
+    assert found["data.batch_size"] == {"distribution": "q_log_uniform_values", "q": 1, "min": 2, "max": 32}
+    assert found["loss.smoothing"] == {"distribution": "uniform", "min": 0.0, "max": 1.0}
+    assert found["optimizer.momentum"]["values"] == pytest.approx([0.5, 0.6, 0.7, 0.8])
+    assert found["ema.decay"] == {"values": ["null", 0.9]}
 
 
 @pytest.mark.parametrize("typed", [["se.reduction=4,8", "seed=0,1", "optimizer.lr=0.1"], ["search=optuna"]])
