@@ -22,8 +22,7 @@ def folded_tail(h: Tensor, conv: nn.Conv2d, shortcut: Tensor, gate: Tensor | Non
     if h.is_cuda and not standard and unsupported_by_triton("cuda", shortcut.dtype) is None:
         # cuDNN would add the bias in a pass of its own.
         unbiased = F.conv2d(h, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
-        merged: Tensor = merge(unbiased, shortcut, conv.bias, gate)
-        return merged
+        return merge(unbiased, shortcut, conv.bias, gate)
     x: Tensor = conv(h)
     if gate is None:
         return x.add_(shortcut).relu_()

@@ -37,8 +37,7 @@ def _passes(backend: str) -> Passes:
     if backend == "aten":
         return aten_passes
     # Triton is there on some platforms only, so its module is imported when it is first asked for.
-    passes: Passes = import_module("senet.kernels.triton_passes")
-    return passes
+    return import_module("senet.kernels.triton_passes")
 
 
 @torch.library.custom_op("senet::fused_tail", mutates_args=())

@@ -96,8 +96,7 @@ class InceptionModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the module's output."""
-        scaled: Tensor = self.se(torch.cat([branch(x) for branch in self.branches.values()], dim=1))
-        return scaled
+        return self.se(torch.cat([branch(x) for branch in self.branches.values()], dim=1))
 
 
 def bn_inception(

@@ -76,8 +76,7 @@ class PreActivationBlock(nn.Module):
             branch = convolution(F.relu(bn(branch), inplace=True))
             if convolution.kernel_size == (3, 3):
                 branch = self.se_3x3(branch)
-        merged: Tensor = self.se_post(merge(self.se_standard, branch, self.se_identity(shortcut)))
-        return merged
+        return self.se_post(merge(self.se_standard, branch, self.se_identity(shortcut)))
 
 
 def _depth(depth: int, layers_per_block: int, name: str) -> tuple[int, int, int]:

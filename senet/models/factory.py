@@ -27,8 +27,7 @@ def builder(family: Family, name: str) -> Callable[..., Network]:
         module: Any = import_module(f"senet.models.{file}")
     else:
         module = integration(file, package=family.package, asked=f"model={name}")
-    found: Callable[..., Network] = getattr(module, function)
-    return found
+    return getattr(module, function)
 
 
 @contextmanager

@@ -57,8 +57,7 @@ class ResidualInception(nn.Module):
             merged = self.se_standard(self.scale * branch, x)
         else:
             merged = self.se_identity(x) + self.scale * self.se_standard(branch)
-        gated: Tensor = self.se_post(F.relu(merged) if self.relu else merged)
-        return gated
+        return self.se_post(F.relu(merged) if self.relu else merged)
 
     def extra_repr(self) -> str:
         """Name the scale and the ReLU in ``repr``."""

@@ -25,8 +25,7 @@ class SeparableBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        scaled: Tensor = self.se(self.pointwise(self.se_3x3(self.depthwise(x))))
-        return scaled
+        return self.se(self.pointwise(self.se_3x3(self.depthwise(x))))
 
 
 def mobilenet(

@@ -21,13 +21,11 @@ class Head(nn.Module):
 
     def descriptor(self, x: Tensor) -> Tensor:
         """Return what the classifier sees (B, its inputs) of the last map."""
-        pooled: Tensor = self.dropout(x.mean((2, 3)))
-        return pooled
+        return self.dropout(x.mean((2, 3)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        logits: Tensor = self.fc(self.descriptor(x))
-        return logits
+        return self.fc(self.descriptor(x))
 
 
 class Network(nn.Module):
@@ -108,8 +106,7 @@ class Network(nn.Module):
         # Export, compile and FX see a symbolic size; a comparison would bind their graph to one size.
         if isinstance(x, Tensor) and not torch.compiler.is_compiling():
             self.check_input(min(x.shape[-2:]))
-        entered: Tensor = self.stem(x)
-        return entered
+        return self.stem(x)
 
     def forward_stages(self, x: Tensor) -> dict[str, Tensor]:
         """Return the map after the stem and after every stage, by name ("stem", "2", "3", ...)."""
@@ -124,13 +121,11 @@ class Network(nn.Module):
         x = self._enter(x)
         for stage in self.stages.values():
             x = stage(x)
-        features: Tensor = self.final(x)
-        return features
+        return self.final(x)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, num_classes) of images (B, in_channels, H, W)."""
-        logits: Tensor = self.head(self.forward_features(x))
-        return logits
+        return self.head(self.forward_features(x))
 
     def se_blocks(self) -> dict[str, AttentionBlock]:
         """Return the SE blocks, or their rivals, under the paper's names ``SE_{stage}_{block}``, from block 1 on."""

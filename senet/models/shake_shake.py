@@ -45,8 +45,7 @@ class Shake(nn.Module):
         shape = (a.shape[0], 1, 1, 1)
         alpha = torch.rand(shape, device=a.device, dtype=a.dtype)
         beta = torch.rand_like(alpha) if self.backward == "shake" else torch.full_like(alpha, 0.5)
-        mixed: Tensor = _Mix.apply(a, b, alpha, beta)
-        return mixed
+        return _Mix.apply(a, b, alpha, beta)
 
     def extra_repr(self) -> str:
         """Name the backward rule in ``repr``."""
@@ -73,8 +72,7 @@ class TwoPathShortcut(nn.Module):
         step = self.stride
         shifted = F.pad(x, (1, -1, 1, -1))
         halves = self.conv1(x[:, :, ::step, ::step]), self.conv2(shifted[:, :, ::step, ::step])
-        projected: Tensor = self.bn(torch.cat(halves, dim=1))
-        return projected
+        return self.bn(torch.cat(halves, dim=1))
 
 
 def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
@@ -136,8 +134,7 @@ class ShakeUnit(nn.Module):
         entered = self.se_pre(x)
         branch = self.shake(self.branch1(entered), self.branch2(entered))
         merged = merge(self.se_standard, branch, self.se_identity(self.shortcut(x)))
-        gated: Tensor = self.se_post(F.relu(merged, inplace=True) if self.relu else merged)
-        return gated
+        return self.se_post(F.relu(merged, inplace=True) if self.relu else merged)
 
 
 def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3) -> Network:

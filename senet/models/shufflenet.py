@@ -50,8 +50,7 @@ class ShuffleUnit(nn.Module):
             merged = torch.cat([shortcut, self.se_standard(branch)], dim=1)
         else:
             merged = merge(self.se_standard, branch, self.se_identity(x))
-        gated: Tensor = self.se_post(F.relu(merged, inplace=True))
-        return gated
+        return self.se_post(F.relu(merged, inplace=True))
 
 
 def shufflenet(

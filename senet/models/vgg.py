@@ -23,8 +23,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's output."""
-        scaled: Tensor = self.se(self.unit(x))
-        return scaled
+        return self.se(self.unit(x))
 
 
 class VGGHead(Head):

@@ -57,8 +57,7 @@ class BasicBlock(nn.Module):
         """Return the unit's output."""
         shortcut = self.shortcut(x)
         x = F.relu(self.bn1(self.conv1(self.se_pre(x))), inplace=True)
-        merged: Tensor = self.tail(self.conv2(x), shortcut)
-        return merged
+        return self.tail(self.conv2(x), shortcut)
 
 
 class Bottleneck(nn.Module):
@@ -112,5 +111,4 @@ class Bottleneck(nn.Module):
         shortcut = self.shortcut(x)
         x = F.relu(self.bn1(self.conv1(self.se_pre(x))), inplace=True)
         x = self.se_3x3(F.relu(self.bn2(self.conv2(x)), inplace=True))
-        merged: Tensor = self.tail(self.conv3(x), shortcut)
-        return merged
+        return self.tail(self.conv3(x), shortcut)

@@ -41,5 +41,4 @@ def merge(block: nn.Module, branch: Tensor, shortcut: Tensor) -> Tensor:
         branch: (B, C, H, W).
         shortcut: (B, C, H, W).
     """
-    merged: Tensor = block(branch, shortcut) if isinstance(block, HighwayGate) else block(branch) + shortcut
-    return merged
+    return block(branch, shortcut) if isinstance(block, HighwayGate) else block(branch) + shortcut

@@ -31,5 +31,4 @@ class SoftMask(AttentionBlock):
     def forward(self, x: Tensor) -> Tensor:
         """Mask ``x``."""
         low = F.interpolate(self.down(x), size=x.shape[-2:], mode="bilinear")
-        masked: Tensor = x + x * self.up(low)
-        return masked
+        return x + x * self.up(low)

@@ -114,8 +114,7 @@ class SqueezeExcitation(AttentionBlock):
         """
         squeeze = SQUEEZES[self.config.squeeze]
         if isinstance(cast(object, x), fx.Proxy):  # which has no shape
-            traced: Tensor = self.excitation(squeeze(x))
-            return traced
+            return self.excitation(squeeze(x))
         if not 2 <= x.ndim <= 5 or x.shape[1] != self.channels:
             raise UserError(
                 f"this SE block takes (B, {self.channels}), (B, {self.channels}, L), (B, {self.channels}, H, W) or "
@@ -174,8 +173,7 @@ def build_block(channels: int, config: SEConfig) -> AttentionBlock:
         if ours is not None:
             return ours(channels, config)
         blocks = integration("timm_blocks", package="timm", asked=f"se.block={config.block}")
-        block: AttentionBlock = blocks.TimmBlock(channels, config)
-        return block
+        return blocks.TimmBlock(channels, config)
 
 
 def place(se: SEConfig | None, placement: Placement, channels: int) -> nn.Module:

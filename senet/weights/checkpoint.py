@@ -43,20 +43,17 @@ class Checkpoint:
     @property
     def record(self) -> dict[str, Any]:
         """Our part of the file, as ``ClassificationModule.on_save_checkpoint`` wrote it."""
-        found: dict[str, Any] = self.content["senet"]
-        return found
+        return self.content["senet"]
 
     @property
     def config(self) -> dict[str, Any]:
         """The run's resolved configuration."""
-        found: dict[str, Any] = self.record["config"]
-        return found
+        return self.record["config"]
 
     @property
     def classes(self) -> list[str]:
         """The names of the classes, in the order of the classifier's rows."""
-        found: list[str] = self.record["classes"]
-        return found
+        return self.record["classes"]
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -71,8 +68,7 @@ class Checkpoint:
     @property
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors, under the names that training gave them."""
-        found: dict[str, Tensor] = self.content["state_dict"]
-        return found
+        return self.content["state_dict"]
 
     def choose(self, weights: Averaging) -> Literal["raw", "ema"]:
         """Return which weights "auto" stands for."""

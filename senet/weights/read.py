@@ -43,8 +43,7 @@ def read_weights(
     """
     scheme, _, name = spec.partition(":")
     if scheme in SCHEMES:
-        read: Weights = integration(**SCHEMES[scheme], asked=f"weights={spec}").read(name, model)
-        return read
+        return integration(**SCHEMES[scheme], asked=f"weights={spec}").read(name, model)
     path = _locate(spec)
     state: object
     if path.suffix == ".safetensors":
