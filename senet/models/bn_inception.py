@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
+from senet.ranges import ShareBelowOne
 
 
 class Plan(NamedTuple):
@@ -100,7 +101,7 @@ class InceptionModule(nn.Module):
 
 
 def bn_inception(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.0
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.0
 ) -> Network:
     """Build (SE-)BN-Inception: 11,285,224 parameters, 11,931,622 with SE.
 

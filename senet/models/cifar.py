@@ -4,18 +4,22 @@ He et al. 2015 section 4.2, *Identity Mappings* (arXiv 1603.05027), and wide one
 arXiv 1605.07146).
 """
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError
 from senet.models.network import Head, Network, build_stages
 from senet.nn import BasicBlock, SEConfig, merge, place
-from senet.nn.blocks import conv
+from senet.nn.blocks import conv, conv_bn
 
 ZeroChannels = Literal["behind", "both"]
 """Where the channels of zeros go: behind the others, or half of them before and half behind."""
+UNITS = {16: 2, 20: 3, 32: 5, 44: 7, 56: 9, 110: 18, 164: 18}
+"""Units in each of the three stages by depth: of two convolutions, at depth 164 of three."""
+WIDTHS = {2: 16, 3: 32, 4: 64}
+"""Channels by stage."""
 
 
 class ZeroPadShortcut(nn.Module):
@@ -79,18 +83,6 @@ class PreActivationBlock(nn.Module):
         return self.se_post(merge(self.se_standard, branch, self.se_identity(shortcut)))
 
 
-def _depth(depth: int, layers_per_block: int, name: str) -> tuple[int, int, int]:
-    blocks, rest = divmod(depth - 2, 3 * layers_per_block)
-    if rest or blocks < 1:
-        raise UserError(f"{name} needs a depth of {3 * layers_per_block}n + 2, not {depth}")
-    return blocks, blocks, blocks
-
-
-def width(stage: int) -> int:
-    """Return the channels of a stage, of 2 to 4."""
-    return (16, 32, 64)[stage - 2]
-
-
 def cifar_resnet(
     depth: int,
     *,
@@ -101,23 +93,32 @@ def cifar_resnet(
 ) -> Network:
     """Build CIFAR (SE-)ResNet of depth 6n + 2 with widths 16, 32, 64 and zero-padding shortcuts.
 
-    Raises:
-        UserError: for ``zero_channels`` other than "behind" and "both" (as in akamaster/pytorch_resnet_cifar10,
-            whose published weights need it).
+    With ``zero_channels`` "both" they are as in akamaster/pytorch_resnet_cifar10, whose published weights need it.
     """
-    if zero_channels not in get_args(ZeroChannels):
-        raise UserError(
-            f'model.zero_channels="{zero_channels}"{did_you_mean(zero_channels, get_args(ZeroChannels))}'
-        )
 
     def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
-        out, stage_se = width(stage), se.in_stage(stage) if se else None
+        out, stage_se = WIDTHS[stage], se.in_stage(stage) if se else None
         shortcut = ZeroPadShortcut(channels, out, stride, zero_channels) if channels != out else None
         return BasicBlock(channels, out, stride=stride, shortcut=shortcut, se=stage_se), out
 
-    stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
-    stages = build_stages(_depth(depth, 2, "a CIFAR ResNet"), 16, make)
+    stem = nn.Sequential(*conv_bn(in_channels, 16, 3), nn.ReLU(inplace=True))
+    stages = build_stages((UNITS[depth],) * 3, 16, make)
     return Network(stem, stages, Head(64, num_classes), input_size=32)
+
+
+def _pre_activated(
+    depth: int, se: SEConfig | None, *, widen: int = 1, bottleneck: bool = False
+) -> tuple[dict[int, nn.Module], nn.Module]:
+    """Return the stages of a pre-activation network, and the BN and ReLU that end it."""
+    expansion = 4 if bottleneck else 1
+
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        width, stage_se = widen * WIDTHS[stage], se.in_stage(stage) if se else None
+        block = PreActivationBlock(channels, width, stride=stride, bottleneck=bottleneck, se=stage_se)
+        return block, width * expansion
+
+    stages = build_stages((UNITS[depth],) * 3, 16, make)
+    return stages, nn.Sequential(nn.BatchNorm2d(widen * 64 * expansion), nn.ReLU(inplace=True))
 
 
 def preact_resnet(
@@ -125,30 +126,13 @@ def preact_resnet(
 ) -> Network:
     """Build pre-activation (SE-)ResNet: basic blocks at depth 110, bottlenecks at 164 (Tables 4, 5)."""
     bottleneck = depth >= 164
-    expansion = 4 if bottleneck else 1
-
-    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
-        inner, stage_se = width(stage), se.in_stage(stage) if se else None
-        block = PreActivationBlock(channels, inner, stride=stride, bottleneck=bottleneck, se=stage_se)
-        return block, inner * expansion
-
     stem = conv(in_channels, 16, 3)
-    depths = _depth(depth, 3 if bottleneck else 2, "a pre-activation ResNet")
-    stages = build_stages(depths, 16, make)
-    last = 64 * expansion
-    final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
-    return Network(stem, stages, Head(last, num_classes), final, input_size=32)
+    stages, final = _pre_activated(depth, se, bottleneck=bottleneck)
+    return Network(stem, stages, Head(256 if bottleneck else 64, num_classes), final, input_size=32)
 
 
 def wrn16_8(*, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3) -> Network:
     """Build (SE-)WRN-16-8: basic pre-activation units of 128, 256 and 512 channels, two to a stage."""
-    widen, depths = 8, (2, 2, 2)
-
-    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
-        out, stage_se = widen * width(stage), se.in_stage(stage) if se else None
-        return PreActivationBlock(channels, out, stride=stride, bottleneck=False, se=stage_se), out
-
-    last = widen * 64
-    final = nn.Sequential(nn.BatchNorm2d(last), nn.ReLU(inplace=True))
-    head, stem = Head(last, num_classes), conv(in_channels, 16, 3)
-    return Network(stem, build_stages(depths, 16, make), head, final, input_size=32)
+    head, stem = Head(512, num_classes), conv(in_channels, 16, 3)
+    stages, final = _pre_activated(16, se, widen=8)
+    return Network(stem, stages, head, final, input_size=32)

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -14,6 +15,7 @@ from senet.models.families import Family, check_options, find_family, is_se, pla
 from senet.models.network import Network, check_se
 from senet.nn import SEConfig
 from senet.plugins import integration
+from senet.ranges import Count, in_words
 
 
 def builder(family: Family, name: str) -> Callable[..., Network]:
@@ -24,10 +26,8 @@ def builder(family: Family, name: str) -> Callable[..., Network]:
     """
     file, _, function = family.builder.partition(":")
     if family.package is None:
-        module: Any = import_module(f"senet.models.{file}")
-    else:
-        module = integration(file, package=family.package, asked=f"model={name}")
-    return getattr(module, function)
+        return getattr(import_module(f"senet.models.{file}"), function)
+    return getattr(integration(file, package=family.package, asked=f"model={name}"), function)
 
 
 @contextmanager
@@ -77,12 +77,14 @@ def create_model(
         )
     if num_classes is None:
         num_classes = family.num_classes
-    if num_classes < 1 or in_channels < 1:
-        raise UserError(f"num_classes={num_classes} and in_channels={in_channels} must be 1 or more")
     check_options(name, options)
-    arguments = family.names[plain_twin(name)]
+    build, arguments = builder(family, name), family.names[plain_twin(name)]
+    _check("num_classes", num_classes, Count)
+    _check("in_channels", in_channels, Count)
+    for option, value in options.items():
+        _check(f"model.{option}", value, get_type_hints(build, include_extras=True)[option])
     given = {**arguments, **family.options, **options}
-    network = builder(family, name)(se=se, num_classes=num_classes, in_channels=in_channels, **given)
+    network = build(se=se, num_classes=num_classes, in_channels=in_channels, **given)
     if se is not None and family.package is None:  # SE is attached to foreign trunks with checks of its own
         check_se(
             se,
@@ -102,6 +104,14 @@ def create_model(
         "options": {key: value for key, value in options.items() if key != "pretrained"},
     }
     return network
+
+
+def _check(key: str, value: object, kind: Any) -> None:
+    """Refuse a value that is not of the type which a builder's signature gives it."""
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise UserError(f"{key}={value!r} must be {in_words(kind)}") from error
 
 
 def rebuild(record: Mapping[str, Any]) -> Network:

@@ -9,9 +9,12 @@ from senet.nn.config import Placement
 
 ALL: tuple[Placement, ...] = get_args(Placement)
 NO_BOTTLENECK: tuple[Placement, ...] = ("standard", "pre", "post", "identity")
+STANDARD: tuple[Placement, ...] = ("standard",)
 STARTING: dict[str, object] = {"weights": None, "new_classifier": False, "freeze": None, "drop_path": 0.0}
 """The keys of ``model`` that every family has and ``build_network`` reads, with their defaults."""
 RESNET_OPTIONS = {"stride_on": "1x1", "stem_pool": "ceil", "branch_relu": False, "dropout": 0.0}
+NO_SHORTCUT = "which has no shortcut and no bottleneck"
+TWO_BRANCHES = "whose units have two branches and so no one 3x3 convolution"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,18 @@ def _depths(pattern: str, *depths: int) -> dict[str, dict[str, object]]:
     return {pattern.format(depth): {"depth": depth} for depth in depths}
 
 
+def _only(
+    name: str, title: str, dropout: float, placements: tuple[Placement, ...] = ALL, why: str = ""
+) -> Family:
+    """Return the family of the only trunk of a module, which like its builder is called ``name``."""
+    return Family(f"{name}:{name}", title, {name: {}}, {"dropout": dropout}, placements=placements, why=why)
+
+
+_RESNEXTS = {
+    f"resnext{depth}_32x4d": {"depth": depth, "groups": 32, "stride_on": "3x3"} for depth in (50, 101)
+}
+_SENET = {"senet154_plain": {"depth": 152, "groups": 64, "senet": True, "stride_on": "3x3"}}
+
 FAMILIES: tuple[Family, ...] = (
     Family(
         "resnet:resnet",
@@ -59,60 +74,22 @@ FAMILIES: tuple[Family, ...] = (
         placements=NO_BOTTLENECK,
     ),
     Family("resnet:resnet", "ResNet-{depth}", _depths("resnet{}", 50, 101, 152), RESNET_OPTIONS),
+    Family("resnet:resnet", "ResNeXt-{depth}", _RESNEXTS, {"stem_pool": "ceil", "dropout": 0.0}),
+    Family("resnet:resnet", "SENet-154", _SENET, {"stem_pool": "ceil", "dropout": 0.2}, se_name="senet154"),
     Family(
-        "resnet:resnext",
-        "ResNeXt-{depth}",
-        _depths("resnext{}_32x4d", 50, 101),
-        {"stem_pool": "ceil", "dropout": 0.0},
+        "vgg:vgg16_bn", "VGG-16", {"vgg16_bn": {}}, {"dropout": 0.5}, placements=STANDARD, why=NO_SHORTCUT
     ),
-    Family(
-        "resnet:senet154",
-        "SENet-154",
-        {"senet154_plain": {}},
-        {"stem_pool": "ceil", "dropout": 0.2},
-        se_name="senet154",
-    ),
-    Family(
-        "vgg:vgg16_bn",
-        "VGG-16",
-        {"vgg16_bn": {}},
-        {"dropout": 0.5},
-        placements=("standard",),
-        why="which has no shortcut and no bottleneck",
-    ),
-    Family(
-        "bn_inception:bn_inception",
-        "BN-Inception",
-        {"bn_inception": {}},
-        {"dropout": 0.0},
-        placements=("standard",),
-        why="whose modules have no shortcut and no bottleneck",
-    ),
-    Family(
-        "inception_v3:inception_v3",
-        "Inception-v3",
-        {"inception_v3": {}},
-        {"dropout": 0.5},
-        placements=("standard",),
-        why="whose modules have no shortcut and no bottleneck",
-    ),
-    Family(
-        "inception_resnet_v2:inception_resnet_v2",
+    _only("bn_inception", "BN-Inception", 0.0, STANDARD, NO_SHORTCUT),
+    _only("inception_v3", "Inception-v3", 0.5, STANDARD, NO_SHORTCUT),
+    _only(
+        "inception_resnet_v2",
         "Inception-ResNet-v2",
-        {"inception_resnet_v2": {}},
-        {"dropout": 0.2},
-        placements=NO_BOTTLENECK,
-        why="whose branches are not bottlenecks around one 3x3 convolution",
+        0.2,
+        NO_BOTTLENECK,
+        "whose branches are not bottlenecks around one 3x3 convolution",
     ),
-    Family(
-        "mobilenet:mobilenet",
-        "MobileNet",
-        {"mobilenet": {}},
-        {"dropout": 0.0},
-        placements=("standard", "conv3x3"),
-        why="whose blocks have no shortcut",
-    ),
-    Family("shufflenet:shufflenet", "ShuffleNet", {"shufflenet": {}}, {"dropout": 0.0}),
+    _only("mobilenet", "MobileNet", 0.0, ("standard", "conv3x3"), "whose blocks have no shortcut"),
+    _only("shufflenet", "ShuffleNet", 0.0),
     Family(
         "cifar:cifar_resnet",
         "CIFAR ResNet-{depth}",
@@ -141,7 +118,7 @@ FAMILIES: tuple[Family, ...] = (
         {"shake_shake26_2x96d": {}},
         num_classes=10,
         placements=NO_BOTTLENECK,
-        why="whose units have two branches and so no one 3x3 convolution",
+        why=TWO_BRANCHES,
     ),
     Family(
         "shake_shake:shake_even29",
@@ -149,7 +126,7 @@ FAMILIES: tuple[Family, ...] = (
         {"shake_even29_2x4x64d": {}},
         num_classes=100,
         placements=NO_BOTTLENECK,
-        why="whose units have two branches and so no one 3x3 convolution",
+        why=TWO_BRANCHES,
     ),
 )
 
@@ -165,43 +142,43 @@ FOREIGN: tuple[Family, ...] = (
 """Trunks of other libraries, which one is an option; ``se_timm`` attaches SE to it."""
 
 
+def _by_name(*families: Family) -> dict[str, Family]:
+    return {name: family for family in families for name in family.names}
+
+
 def trunks() -> dict[str, Family]:
     """Return the family of every trunk of the zoo, by the name of the plain twin."""
-    return {name: family for family in FAMILIES for name in family.names}
+    return _by_name(*FAMILIES)
 
 
-def _foreign() -> dict[str, Family]:
-    return {name: family for family in FOREIGN for name in family.names}
-
-
-def _plain_twins() -> dict[str, str]:
-    return {family.se_twin(trunk): trunk for trunk, family in (trunks() | _foreign()).items()}
+def _twins(*families: Family) -> dict[str, str]:
+    """Return the names of trunks with SE by those without."""
+    return {trunk: family.se_twin(trunk) for trunk, family in _by_name(*families).items()}
 
 
 def model_names() -> list[str]:
     """Return the names of the zoo, each trunk followed by its SE twin."""
-    return [name for trunk, family in trunks().items() for name in (trunk, family.se_twin(trunk))]
+    return [name for twins in _twins(*FAMILIES).items() for name in twins]
 
 
 def foreign_names() -> list[str]:
     """Return the names under which ``create_model`` takes other libraries' trunks, plain and with SE."""
-    return [name for trunk, family in _foreign().items() for name in (trunk, family.se_twin(trunk))]
+    return [name for twins in _twins(*FOREIGN).items() for name in twins]
 
 
 def is_se(name: str) -> bool:
     """Whether ``name`` builds a network with SE blocks."""
-    return name in _plain_twins()
+    return name in _twins(*FAMILIES, *FOREIGN).values()
 
 
 def plain_twin(name: str) -> str:
     """Return the name of the same trunk without SE; the paper's ``senet154`` has ``senet154_plain``."""
-    return _plain_twins().get(name, name)
+    return next((plain for plain, with_se in _twins(*FAMILIES, *FOREIGN).items() if with_se == name), name)
 
 
 def se_twin(name: str) -> str:
     """Return the name of the trunk ``name`` with SE: ``se_resnet50``, but ``senet154`` for its own trunk."""
-    family = (trunks() | _foreign()).get(name)
-    return family.se_twin(name) if family else f"se_{name}"
+    return _twins(*FAMILIES, *FOREIGN).get(name, f"se_{name}")
 
 
 def find_family(name: str) -> Family:
@@ -210,7 +187,7 @@ def find_family(name: str) -> Family:
     Raises:
         UserError: for an unknown name.
     """
-    family = (trunks() | _foreign()).get(plain_twin(name))
+    family = _by_name(*FAMILIES, *FOREIGN).get(plain_twin(name))
     if family is None:
         names = model_names() + foreign_names()
         raise UserError(f'there is no model "{name}"{did_you_mean(name, names)}')

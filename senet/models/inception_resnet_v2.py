@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.highway import HighwayGate
+from senet.ranges import ShareBelowOne
 
 STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "maxpool_5a")
 STAGES = {
@@ -65,7 +66,7 @@ class ResidualInception(nn.Module):
 
 
 def inception_resnet_v2(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.2
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.2
 ) -> Network:
     """Build (SE-)Inception-ResNet-v2 for 299 x 299 images.
 

@@ -7,6 +7,7 @@ from torchvision.models.inception import BasicConv2d, Inception3
 
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
+from senet.ranges import ShareBelowOne
 
 STEM = ("Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2")
 STAGES = {
@@ -18,7 +19,7 @@ STAGES = {
 
 
 def inception_v3(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.5
 ) -> Network:
     """Build (SE-)Inception-v3 for 299 x 299 images, without the auxiliary classifier.
 

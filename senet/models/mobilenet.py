@@ -2,12 +2,13 @@
 
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network
+from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
+from senet.ranges import ShareBelowOne
 
-PLAN = {1: (64,), 2: (128,) * 2, 3: (256,) * 2, 4: (512,) * 6, 5: (1024,) * 2}
-"""Output channels of the 13 blocks by stage; stages 2 to 5 stride in their first block."""
+WIDTHS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 1024}
+"""Output channels by stage."""
 
 
 class SeparableBlock(nn.Module):
@@ -29,7 +30,7 @@ class SeparableBlock(nn.Module):
 
 
 def mobilenet(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.0
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.0
 ) -> Network:
     """Build (SE-)MobileNet 1.0 with 4.2M parameters, 4.7M with SE.
 
@@ -43,13 +44,10 @@ def mobilenet(
         in_channels: channels of the image.
         dropout: before the classifier.
     """
-    channels = 32
-    stages: dict[int, nn.Module] = {}
-    for stage, widths in PLAN.items():
-        blocks = nn.Sequential()
-        for index, width in enumerate(widths):
-            stride = 2 if stage > 1 and index == 0 else 1
-            blocks.append(SeparableBlock(channels, width, stride, se.in_stage(stage) if se else None))
-            channels = width
-        stages[stage] = blocks
-    return Network(ConvUnit(in_channels, 32, 3, 2), stages, Head(channels, num_classes, dropout))
+
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        out = WIDTHS[stage]
+        return SeparableBlock(channels, out, stride, se.in_stage(stage) if se else None), out
+
+    stages = build_stages((1, 2, 2, 6, 2), 32, make, first=1)
+    return Network(ConvUnit(in_channels, 32, 3, 2), stages, Head(WIDTHS[5], num_classes, dropout))

@@ -158,16 +158,17 @@ def build_stages(
     depths: Sequence[int],
     in_channels: int,
     make: Callable[[int, int, int], tuple[nn.Module, int]],
+    first: int = 2,
 ) -> dict[int, nn.Module]:
-    """Build stages 2, 3, ... of ``depths`` blocks, all but the first with stride 2 in their first block.
+    """Build stages ``first``, ... of ``depths`` blocks, all but the first with stride 2 in their first block.
 
     ``make(stage, in_channels, stride)`` returns a block and its output channels.
     """
     stages: dict[int, nn.Module] = {}
-    for stage, depth in enumerate(depths, start=2):
+    for stage, depth in enumerate(depths, start=first):
         stages[stage] = blocks = nn.Sequential()
         for index in range(depth):
-            block, in_channels = make(stage, in_channels, 2 if stage > 2 and index == 0 else 1)
+            block, in_channels = make(stage, in_channels, 2 if stage > first and index == 0 else 1)
             blocks.append(block)
     return stages
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, merge, place
-from senet.nn.blocks import conv, projection
+from senet.nn.blocks import conv, conv_bn, projection
 
 
 class _Mix(torch.autograd.Function):
@@ -79,11 +79,9 @@ def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     """Return ReLU, 3x3, BN, ReLU, 3x3, BN; the leading ReLU is not in place, as both branches share it."""
     return nn.Sequential(
         nn.ReLU(),
-        conv(in_channels, width, 3, stride),
-        nn.BatchNorm2d(width),
+        *conv_bn(in_channels, width, 3, stride),
         nn.ReLU(inplace=True),
-        conv(width, width, 3),
-        nn.BatchNorm2d(width),
+        *conv_bn(width, width, 3),
     )
 
 
@@ -91,14 +89,11 @@ def resnext_branch(in_channels: int, out: int, stride: int, groups: int) -> nn.S
     """Return ResNeXt's bottleneck of ``groups`` x 64d: 1x1, 3x3 with groups and stride, 1x1, with BN each."""
     width = out // 4 * groups
     return nn.Sequential(
-        conv(in_channels, width, 1),
-        nn.BatchNorm2d(width),
+        *conv_bn(in_channels, width, 1),
         nn.ReLU(inplace=True),
-        conv(width, width, 3, stride, groups),
-        nn.BatchNorm2d(width),
+        *conv_bn(width, width, 3, stride, groups),
         nn.ReLU(inplace=True),
-        conv(width, out, 1),
-        nn.BatchNorm2d(out),
+        *conv_bn(width, out, 1),
     )
 
 
@@ -161,7 +156,7 @@ def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_chann
         )
         return unit, width
 
-    stem = nn.Sequential(conv(in_channels, 16, 3), nn.BatchNorm2d(16))
+    stem = nn.Sequential(*conv_bn(in_channels, 16, 3))
     head = Head(widths[4], num_classes)
     return Network(stem, build_stages((4, 4, 4), 16, make), head, nn.ReLU(), input_size=32)
 
@@ -190,6 +185,6 @@ def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_chann
         )
         return unit, out
 
-    stem = nn.Sequential(conv(in_channels, 64, 3), nn.BatchNorm2d(64), nn.ReLU(inplace=True))
+    stem = nn.Sequential(*conv_bn(in_channels, 64, 3), nn.ReLU(inplace=True))
     head = Head(widths[4], num_classes)
     return Network(stem, build_stages((3, 3, 3), 64, make), head, input_size=32)

@@ -4,14 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.models.network import Head, Network
+from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, merge, place
 from senet.nn.conv_unit import ConvUnit
 from senet.nn.highway import HighwayGate
+from senet.ranges import ShareBelowOne
 
 GROUPS = 3
-PLAN = {2: (240, 4), 3: (480, 8), 4: (960, 4)}
-"""Output channels and units by stage, as the ShuffleNet paper numbers them (Table 1)."""
+WIDTHS = {2: 240, 3: 480, 4: 960}
+"""Output channels by stage, as the ShuffleNet paper numbers them (Table 1)."""
 
 
 class ShuffleUnit(nn.Module):
@@ -54,7 +55,7 @@ class ShuffleUnit(nn.Module):
 
 
 def shufflenet(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.0
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.0
 ) -> Network:
     """Build (SE-)ShuffleNet 1x (g=3) with 1.87M parameters, 2.48M with SE.
 
@@ -69,15 +70,12 @@ def shufflenet(
         dropout: before the classifier.
     """
     stem = nn.Sequential(ConvUnit(in_channels, 24, 3, 2), nn.MaxPool2d(3, 2, 1))
-    channels = 24
-    stages: dict[int, nn.Module] = {}
-    for stage, (out, depth) in PLAN.items():
-        units = nn.Sequential()
-        for index in range(depth):
-            # The 24 channels of the stem are too few for a grouped convolution.
-            first_groups = 1 if channels == 24 else GROUPS
-            stage_se = se.in_stage(stage) if se else None
-            units.append(ShuffleUnit(channels, out, 2 if index == 0 else 1, first_groups, stage_se))
-            channels = out
-        stages[stage] = units
-    return Network(stem, stages, Head(channels, num_classes, dropout))
+
+    def make(stage: int, channels: int, _: int) -> tuple[nn.Module, int]:
+        out, stage_se = WIDTHS[stage], se.in_stage(stage) if se else None
+        # The 24 channels of the stem are too few for a grouped convolution. Every stage strides, the first one too.
+        first_groups, stride = 1 if channels == 24 else GROUPS, 1 if channels == out else 2
+        return ShuffleUnit(channels, out, stride, first_groups, stage_se), out
+
+    stages = build_stages((4, 8, 4), 24, make)
+    return Network(stem, stages, Head(WIDTHS[4], num_classes, dropout))

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.conv_unit import ConvUnit
+from senet.ranges import ShareBelowOne
 
 PLAN = {1: (64, 64), 2: (128, 128), 3: (256,) * 3, 4: (512,) * 3, 5: (512,) * 3}
 """Channels of the 13 convolutions by stage."""
@@ -44,7 +45,7 @@ class VGGHead(Head):
 
 
 def vgg16_bn(
-    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: float = 0.5
+    *, se: SEConfig | None = None, num_classes: int = 1000, in_channels: int = 3, dropout: ShareBelowOne = 0.5
 ) -> Network:
     """Build (SE-)VGG-16 with BN; the plain twin is torchvision's ``vgg16_bn``.
 

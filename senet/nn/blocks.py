@@ -18,11 +18,18 @@ def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, grou
     return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
+def conv_bn(
+    in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
+    """Return such a convolution and the BN behind it."""
+    return conv(in_channels, out_channels, kernel, stride, groups), nn.BatchNorm2d(out_channels)
+
+
 def projection(in_channels: int, out_channels: int, stride: int, kernel: int = 1) -> nn.Module:
     """Return the shortcut: identity where shapes allow, else convolution and BN (He et al.'s option B)."""
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
-    return nn.Sequential(conv(in_channels, out_channels, kernel, stride), nn.BatchNorm2d(out_channels))
+    return nn.Sequential(*conv_bn(in_channels, out_channels, kernel, stride))
 
 
 class BasicBlock(nn.Module):

@@ -1,10 +1,9 @@
 """Convolution, BN and ReLU as one unit, the brick of the networks without residual blocks."""
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 
-class ConvUnit(nn.Module):
+class ConvUnit(nn.Sequential):
     """``relu(BN(conv(x)))`` with "same" padding for odd kernels: (B, in, H, W) -> (B, out, H / s, W / s).
 
     Args:
@@ -33,13 +32,5 @@ class ConvUnit(nn.Module):
             in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias
         )
         self.bn = nn.BatchNorm2d(out_channels)
-        self.relu = relu
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the unit's output."""
-        x = self.bn(self.conv(x))
-        return F.relu(x, inplace=True) if self.relu else x
-
-    def extra_repr(self) -> str:
-        """Name the non-linearity in ``repr``."""
-        return f"relu={self.relu}"
+        if relu:
+            self.relu = nn.ReLU(inplace=True)

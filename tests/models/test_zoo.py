@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import re
 from collections import OrderedDict
 
 import pytest
@@ -194,11 +195,38 @@ def test_an_exported_network_takes_other_sizes_and_gives_the_same_logits() -> No
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_the_options_of_a_family_are_those_of_its_builder(trunk: str) -> None:
     family = TRUNKS[trunk]
-    signature = inspect.signature(builder(family, trunk)).parameters
-    given = {"se": None, "num_classes": family.num_classes, "in_channels": 3, **family.options}
-    free = {name: parameter for name, parameter in signature.items() if name not in family.names[trunk]}
-    assert {name: parameter.default for name, parameter in free.items()} == given
-    assert family.names[trunk].keys() <= signature.keys()
+    signature = inspect.signature(builder(family, trunk))
+    bound = signature.bind(se=None, num_classes=2, in_channels=3, **family.names[trunk], **family.options)
+    left = {name for name in signature.parameters if name not in bound.arguments}
+    assert left <= {
+        "groups",
+        "senet",
+        "stride_on",
+        "branch_relu",
+    }  # what one builder makes several families by
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        (
+            {"branch_relu": "false"},
+            "model.branch_relu='false' must be true or false",
+        ),  # which Python takes for true
+        ({"branch_relu": 0}, "model.branch_relu=0 must be true or false"),
+        ({"dropout": 1.5}, "model.dropout=1.5 must be a number from 0 and below 1"),
+        ({"dropout": float("nan")}, "model.dropout=nan must be a number"),
+        ({"dropout": None}, "model.dropout=None must be a number"),
+        ({"stem_pool": "ciel"}, """model.stem_pool='ciel' must be "ceil" or "pad\""""),
+        ({"stride_on": "3"}, """model.stride_on='3' must be "1x1" or "3x3\""""),
+        ({"num_classes": 10.0}, "num_classes=10.0 must be a whole number of 1 or more"),
+        ({"in_channels": 0}, "in_channels=0 must be a whole number of 1 or more"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=f"^{re.escape(words)}"):
+        create_model("resnet18", **values)
+    assert create_model("resnet18", dropout=0, branch_relu=True).head.dropout.p == 0
 
 
 def test_an_unknown_name_is_refused_with_a_hint() -> None:
