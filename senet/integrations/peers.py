@@ -15,7 +15,7 @@ from senet.integrations import module_names
 from senet.integrations.rename import Rule, rename, reverse
 from senet.models import Network, create_model, without_memory
 from senet.nn import SEConfig
-from senet.weights.keys import check_keys
+from senet.weights.record import check_keys
 
 Source = Literal["timm", "torchvision", "caffe", "cifar"]
 

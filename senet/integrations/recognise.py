@@ -14,7 +14,7 @@ from senet.integrations.rename import rename, renamer, reverse
 from senet.integrations.unwrap import common_prefix, flatten
 from senet.models import is_se
 from senet.nn import SEConfig
-from senet.weights.keys import check_keys
+from senet.weights.record import check_keys
 
 TABLES: tuple[Source, ...] = ("torchvision", "timm", "cifar")
 OWN = "senet_"

@@ -116,7 +116,7 @@ def why_eager(
     gate = None if se is None else se.standard_gate()
     if isinstance(gate, str):
         return gate
-    if _is_hooked(bn) or (se is not None and _is_hooked(se.excitation)):
+    if is_hooked(bn) or (se is not None and is_hooked(se.excitation)):
         return "a hook on BN or on the excitation wants to see what fusing never stores"
     if shortcut is not None and shortcut.shape != x.shape:
         return f"the shapes {tuple(x.shape)} and {tuple(shortcut.shape)} of branch and shortcut differ"
@@ -167,7 +167,8 @@ def is_as_written(
     return type(module) is kind and getattr(kind, method) is function and method not in module.__dict__
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
+    """Whether somebody watches ``module`` or a part of it."""
     return any(
         m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks
         for m in module.modules()

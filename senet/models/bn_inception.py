@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
-from senet.nn.conv_unit import ConvUnit
+from senet.nn.blocks import ConvUnit
 from senet.ranges import ShareBelowOne
 
 

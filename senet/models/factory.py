@@ -111,11 +111,12 @@ def _check(key: str, value: object, kind: Any) -> None:
     try:
         TypeAdapter(kind).validate_python(value, strict=True)
     except ValidationError as error:
-        raise UserError(f"{key}={value!r} must be {in_words(kind)}") from error
+        shown = f'"{value}"' if isinstance(value, str) else value
+        raise UserError(f"{key}={shown} must be {in_words(kind)}") from error
 
 
 def rebuild(record: Mapping[str, Any]) -> Network:
     """Build the network whose ``record`` this is, with new weights."""
     model = dict(record)
     se, options = model.pop("se"), model.pop("options")
-    return create_model(model.pop("name"), se=SEConfig(**se) if se else None, **options, **model)
+    return create_model(model.pop("name"), se=SEConfig.from_dict(se) if se else None, **options, **model)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
-from senet.nn.highway import HighwayGate
+from senet.nn.attention import HighwayGate
 from senet.ranges import ShareBelowOne
 
 STEM = ("conv2d_1a", "conv2d_2a", "conv2d_2b", "maxpool_3a", "conv2d_3b", "conv2d_4a", "maxpool_5a")

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, place
-from senet.nn.conv_unit import ConvUnit
+from senet.nn.blocks import ConvUnit
 from senet.ranges import ShareBelowOne
 
 WIDTHS = {1: 64, 2: 128, 3: 256, 4: 512, 5: 1024}

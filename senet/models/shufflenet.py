@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, merge, place
-from senet.nn.conv_unit import ConvUnit
-from senet.nn.highway import HighwayGate
+from senet.nn.attention import HighwayGate
+from senet.nn.blocks import ConvUnit
 from senet.ranges import ShareBelowOne
 
 GROUPS = 3

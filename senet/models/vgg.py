@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
-from senet.nn.conv_unit import ConvUnit
+from senet.nn.blocks import ConvUnit
 from senet.ranges import ShareBelowOne
 
 PLAN = {1: (64, 64), 2: (128, 128), 3: (256,) * 3, 4: (512,) * 3, 5: (512,) * 3}

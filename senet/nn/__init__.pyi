@@ -1,7 +1,6 @@
-from .attention import AttentionBlock as AttentionBlock
+from .attention import AttentionBlock as AttentionBlock, merge as merge
 from .blocks import BasicBlock as BasicBlock, Bottleneck as Bottleneck
 from .config import SEConfig as SEConfig
-from .highway import merge as merge
 from .se import (
     Excitation as Excitation,
     SqueezeExcitation as SqueezeExcitation,

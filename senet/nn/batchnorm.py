@@ -90,19 +90,19 @@ def synchronise(model: nn.Module) -> nn.Module:
     Raises:
         UserError: for a BatchNorm that cannot; nothing is changed then.
     """
-    norms = {name: norm for name, norm in model.named_modules() if isinstance(norm, _BatchNorm)}
-    alone = {name: norm for name, norm in norms.items() if not sync.is_synchronised(norm)}
-    for name, norm in alone.items():
-        kind = type(norm)
-        if f"{kind.__module__}.{kind.__qualname__}" not in _ACROSS_RANKS or not norm.affine:
+    becoming: dict[_BatchNorm, type[nn.Module]] = {}
+    for name, norm in model.named_modules():
+        if not isinstance(norm, _BatchNorm) or sync.is_synchronised(norm):
+            continue
+        kinds = _ACROSS_RANKS.get(f"{type(norm).__module__}.{type(norm).__qualname__}")
+        if kinds is None or not norm.affine:
             raise UserError(
                 f"{name} is {norm}, which has no statistics over all ranks: drop sync_batchnorm, or take BatchNorm2d"
             )
-    for norm in alone.values():
-        kind = type(norm)
-        on_cpu, on_gpu = _ACROSS_RANKS[f"{kind.__module__}.{kind.__qualname__}"]
-        vars(norm).update(alone=kind, process_group=None)
-        norm.__class__ = on_gpu if norm.weight.is_cuda else on_cpu
+        becoming[norm] = kinds[norm.weight.is_cuda]
+    for norm, kind in becoming.items():
+        vars(norm).update(alone=type(norm), process_group=None)
+        norm.__class__ = kind
     return model
 
 

@@ -1,4 +1,7 @@
-"""Residual units with SE in any of the paper's places. Every unit ends in one module, the residual tail."""
+"""What networks are built of: convolutions, and residual units with SE in any of the paper's places.
+
+Every residual unit ends in one module, the residual tail.
+"""
 
 from typing import Literal
 
@@ -30,6 +33,39 @@ def projection(in_channels: int, out_channels: int, stride: int, kernel: int = 1
     if in_channels == out_channels and stride == 1:
         return nn.Identity()
     return nn.Sequential(*conv_bn(in_channels, out_channels, kernel, stride))
+
+
+class ConvUnit(nn.Sequential):
+    """``relu(BN(conv(x)))`` with "same" padding for odd kernels: (B, in, H, W) -> (B, out, H / s, W / s).
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        kernel: side of the kernel, odd.
+        stride: s.
+        groups: of the convolution; ``in_channels`` makes it depthwise.
+        bias: of the convolution (VGG only: BN makes it idle).
+        relu: False leaves the ReLU out.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        bias: bool = False,
+        relu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=bias
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+        if relu:
+            self.relu = nn.ReLU(inplace=True)
 
 
 class BasicBlock(nn.Module):

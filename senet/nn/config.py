@@ -1,8 +1,8 @@
 """Every axis of the SE block that the paper ablates, as one frozen value."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from senet.errors import UserError, did_you_mean
 from senet.plugins import import_users_own
@@ -36,7 +36,7 @@ class SEConfig:
         block: what fills the places: ``se``, or of timm, under its names, ``eca`` (arXiv 1910.03151), ``cbam``
             (1807.06521), ``ge`` (GE-theta-minus of 1810.12348, the mean as the gate, without parameters),
             ``gc`` (1904.11492, scaling) and ``gca`` (the same adding, as in its paper); ``highway``
-            (``senet.nn.highway``) and ``mask`` (``senet.nn.mask``). A rival refuses the axes it does not read.
+            and ``mask`` (``senet.nn.attention``). A rival refuses the axes it does not read.
         reduction: the reduction ratio r (Table 10). The excitation has ``max(1, C // r)`` hidden channels.
         round_to: round the hidden channels to a multiple of this; 1 keeps them exact, 8 gives timm's widths.
         squeeze: global ``avg`` or ``max`` pooling (Table 11), the standard deviation ``std``, the generalised
@@ -140,6 +140,17 @@ class SEConfig:
     def in_stage(self, stage: int) -> "SEConfig | None":
         """Return this configuration if ``stage`` carries SE, else ``None``."""
         return self if self.stages is None or stage in self.stages else None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "SEConfig":
+        """Return the configuration of ``to_dict``, e.g. of a checkpoint; axes that it lacks have their defaults.
+
+        Raises:
+            UserError: for an axis that is not known here.
+        """
+        if unknown := sorted(values.keys() - {axis.name for axis in fields(cls)}):
+            raise UserError(f"se.{unknown[0]} is not known here: a newer senet wrote it, which can read it")
+        return cls(**values)
 
     def to_dict(self) -> dict[str, object]:
         """Return plain containers only, as stored in checkpoints."""

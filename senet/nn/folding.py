@@ -9,6 +9,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from senet.errors import UserError
 from senet.kernels.folded_tail import folded_tail
+from senet.kernels.tail import is_hooked
 from senet.nn.attention import AttentionBlock
 from senet.nn.se import SqueezeExcitation
 from senet.nn.tail import ResidualTail
@@ -64,8 +65,9 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
     in eval mode and has the same class and SE blocks; BN is an empty ``Sequential``, a residual tail with the
     convolution before it a ``FoldedTail``.
 
-    As they are stay: BN whose input something else reads too, as in pre-activation networks, and tails of other
-    SE variants than the standard one or behind another convolution than 1x1.
+    As they are stay: BN whose input something else reads too, as in pre-activation networks, BN that keeps no
+    statistics, tails of other SE variants than the standard one or behind another convolution than 1x1, and
+    modules with hooks, as which SE is attached to other libraries' networks.
 
     Raises:
         UserError: if the network's forward cannot be traced.
@@ -87,18 +89,15 @@ def fold_batch_norms(model: nn.Module) -> nn.Module:
             folded.set_submodule(reader_name, FoldedTail(fuse_conv_bn_eval(conv, reader.bn), se))
         elif isinstance(reader, nn.BatchNorm2d):
             folded.set_submodule(conv_name, fuse_conv_bn_eval(conv, reader))
-            folded.set_submodule(reader_name, _rest(reader))
+            # What timm's does beyond normalising, dropout and activation, are its children.
+            folded.set_submodule(reader_name, nn.Sequential(*reader.children()))
     return folded
 
 
 def _is_batch_norm(module: nn.Module) -> bool:
     # timm's class, in its Inception-ResNet-v2, is BN and activation in one; timm is not imported for its sake.
-    return isinstance(module, nn.BatchNorm2d) and type(module).__name__ in ("BatchNorm2d", "BatchNormAct2d")
-
-
-def _rest(bn: nn.BatchNorm2d) -> nn.Module:
-    """Return what ``bn`` does beyond batch normalisation."""
-    return nn.Sequential(*bn.children())  # none, or timm's dropout and activation
+    known = type(module).__name__ in ("BatchNorm2d", "BatchNormAct2d")
+    return isinstance(module, nn.BatchNorm2d) and known and module.running_mean is not None
 
 
 def _is_foldable_tail(module: nn.Module, conv: nn.Conv2d) -> bool:
@@ -125,6 +124,7 @@ def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
         if reader.op != "call_module" or reader.args[0] is not node or node in reader.args[1:]:
             continue
         module = model.get_submodule(reader.target)
-        once = targets.count(node.target) == targets.count(reader.target) == 1
-        if once and (_is_batch_norm(module) or _is_foldable_tail(module, conv)):
+        alone = targets.count(node.target) == targets.count(reader.target) == 1
+        alone &= not is_hooked(conv) and not is_hooked(module)
+        if alone and (_is_batch_norm(module) or _is_foldable_tail(module, conv)):
             yield node.target, reader.target

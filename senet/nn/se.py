@@ -11,10 +11,8 @@ from torch import Tensor, fx, nn
 from senet.errors import UserError
 from senet.kernels.gate import GateParameters, excite
 from senet.kernels.tail import is_as_written
-from senet.nn.attention import AttentionBlock
+from senet.nn.attention import AttentionBlock, HighwayGate, SoftMask
 from senet.nn.config import CHOICES, Placement, SEConfig
-from senet.nn.highway import HighwayGate
-from senet.nn.mask import SoftMask
 from senet.plugins import integration
 
 Function = Callable[[Tensor], Tensor]

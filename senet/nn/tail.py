@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from senet.errors import UserError
 from senet.kernels import Kernels, check_kernels, reference
 from senet.kernels.tail import residual_tail, why_eager
-from senet.nn.attention import AttentionBlock
+from senet.nn.attention import AttentionBlock, merge
 from senet.nn.config import SEConfig
-from senet.nn.highway import merge
 from senet.nn.se import SqueezeExcitation, place
 
 
@@ -44,10 +43,8 @@ class ResidualTail(nn.Module):
         self.bn = nn.BatchNorm2d(channels)
         self.placement = se.placement if se is not None else "standard"
         self.branch_relu = branch_relu
-        if self.placement in ("standard", "post", "identity"):
-            self.se = place(se, self.placement, channels)
-        else:
-            self.se = nn.Identity()
+        here = self.placement in ("standard", "post", "identity")
+        self.se = place(se if here else None, self.placement, channels)
 
     def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
         """Merge the branch ``x`` and ``shortcut``, both (B, C, H, W)."""
@@ -57,18 +54,17 @@ class ResidualTail(nn.Module):
         return self.se(merged) if self.placement == "post" else merged
 
     def _merge(self, x: Tensor, shortcut: Tensor) -> Tensor:
-        gate: reference.Map | None = None if self.merged_se is None else self.merged_se.gate
         if self._rival is not None:
-            u = self.bn(x)
-            return F.relu(merge(self._rival, F.relu(u) if self.branch_relu else u, shortcut), inplace=True)
+            return F.relu(merge(self._rival, self._normalise(x), shortcut), inplace=True)
+        gate: reference.Map | None = None if self.merged_se is None else self.merged_se.gate
         dropping = self.training and self.drop_path > 0
-        if dropping:
-            gate = self._dropping(gate)
-        if self.branch_relu:
-            return reference.eager_tail(x, shortcut, lambda x: F.relu(self.bn(x), inplace=True), gate)
-        if dropping:
-            return reference.eager_tail(x, shortcut, self.bn, gate)
+        if self.branch_relu or dropping:
+            gate = self._dropping(gate) if dropping else gate
+            return reference.eager_tail(x, shortcut, self._normalise, gate)
         return residual_tail(x, shortcut, self.bn, self.merged_se, self.kernels)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(x), inplace=True) if self.branch_relu else self.bn(x)
 
     def _dropping(self, gate: reference.Map | None) -> reference.Map:
         """Return the gate times 0 for the images whose branch is dropped, and 1 / (1 - drop_path) for the others."""
@@ -134,18 +130,20 @@ def set_drop_path(model: nn.Module, rate: float) -> None:
         rate: of the last tail; those before it drop in proportion to their place, the first one never.
 
     Raises:
-        UserError: if the model has no residual tails, or tails that a rival of SE merges.
+        UserError: for a rate that is none, or if the model has no residual tails, or tails that a rival of SE merges;
+            nothing is changed then.
     """
+    if not 0 <= rate < 1:
+        raise UserError(f"model.drop_path={rate} must be a number from 0 and below 1")
     tails = [module for module in model.modules() if isinstance(module, ResidualTail)]
     if not tails:
         raise UserError(
             f"model.drop_path={rate}: this network has no residual units whose branch can be dropped"
         )
+    rival = next((tail._rival for tail in tails if tail._rival is not None), None)
+    if rival is not None:
+        raise UserError(f"model.drop_path={rate} drops no branch with se.block={rival.config.block}")
     for index, tail in enumerate(tails):
-        if tail._rival is not None:
-            raise UserError(
-                f"model.drop_path={rate} drops no branch with se.block={tail._rival.config.block}"
-            )
         tail.drop_path = rate * index / max(1, len(tails) - 1)
 
 

@@ -72,8 +72,7 @@ class Checkpoint:
 
     def choose(self, weights: Averaging) -> Literal["raw", "ema"]:
         """Return which weights "auto" stands for."""
-        selected: Literal["raw", "ema"] = self.record.get("selected_by", "raw")
-        return selected if weights == "auto" else weights
+        return self.record.get("selected_by", "raw") if weights == "auto" else weights
 
     def state(self, weights: Averaging = "auto") -> dict[str, Tensor]:
         """Return the network's weights under its own names.

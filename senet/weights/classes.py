@@ -83,7 +83,7 @@ def outputs_for(wanted: Sequence[str], classes: Sequence[str] | None, count: int
     if is_imagenet(classes):
         imagenet = integration("imagenet_names", package="timm", asked=source)
         for name in wanted:
-            if name.isdigit() and int(name) < count:
+            if name.isdecimal() and int(name) < count:
                 named[name] = (int(name),)
                 continue
             beginning = name[:9] if not name[9:10].isalnum() else ""  # n01440764_tench

@@ -12,9 +12,8 @@ from senet.models import Network, is_se, plain_twin, se_twin
 from senet.models.families import model_options
 from senet.nn import SEConfig
 from senet.weights.checkpoint import Averaging
-from senet.weights.keys import check_keys
 from senet.weights.read import read_weights
-from senet.weights.record import NEW_CLASSIFIER, WeightRecord
+from senet.weights.record import NEW_CLASSIFIER, WeightRecord, check_keys
 
 log = logging.getLogger("senet")
 FREE_OPTIONS = ("dropout", "pretrained")
@@ -39,7 +38,7 @@ def load_weights(spec: str, network: Network, weights: Averaging = "auto") -> We
         UserError: if the weights cannot be had, or belong to another network; names the setting to change.
     """
     expected = network.state_dict()
-    state, record = read_weights(spec, network.record, weights, expected)
+    state, record, _ = read_weights(spec, network.record, weights, expected)
     known = record.recognised.partition(",")[0]
     check_architecture(network, record.model, f"{spec}, {known}," if known.startswith("recognised") else spec)
     classes, wanted = record.model["num_classes"], network.record["num_classes"]
@@ -106,7 +105,7 @@ def check_architecture(network: Network, needed: Mapping[str, Any], spec: str) -
                 f"model.{option}={must_be}"
             )
     if needed["se"] is not None:
-        _check_se(network, SEConfig(**have["se"]), SEConfig(**needed["se"]), spec)
+        _check_se(network, SEConfig.from_dict(have["se"]), SEConfig.from_dict(needed["se"]), spec)
 
 
 def _option(record: Mapping[str, Any], option: str, default: object) -> object:
@@ -119,7 +118,7 @@ def _check_se(network: Network, have: SEConfig, needed: SEConfig, spec: str) -> 
             f"{spec} needs se.block={needed.block}, the network has {have.block}: set se.block={needed.block}"
         )
     for name, (channels, hidden) in network.se_widths().items():
-        if needed.hidden_channels(channels) != hidden:
+        if hidden is not None and needed.hidden_channels(channels) != hidden:
             axis = "reduction" if needed.reduction != have.reduction else "round_to"
             raise UserError(
                 f"{spec} needs an excitation of width {needed.hidden_channels(channels)} in {name}, the network "

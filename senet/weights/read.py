@@ -59,7 +59,7 @@ def read_weights(
         if is_ours(state):
             checkpoint = as_checkpoint(path, state)
             stored = {**checkpoint.record, "source": str(path)}
-            return Weights(checkpoint.state(weights), WeightRecord.from_dict(stored))
+            return Weights(checkpoint.state(weights), WeightRecord.from_dict(stored), checkpoint)
     found: Weights = integration("wrapped").read(path, state, model, weights, keys)
     bad = next((key for key, value in found.state.items() if not bool(torch.isfinite(value).all())), None)
     if bad:

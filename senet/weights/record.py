@@ -1,12 +1,14 @@
-"""What a set of weights is: where it comes from, which network it needs, and for which images."""
+"""What a set of weights is: where it comes from, which network it needs and fits, and for which images."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from senet.data.preprocessing import Preprocessing
+from senet.errors import UserError, did_you_mean
+from senet.weights.checkpoint import Checkpoint
 
 CLASS_ORDER = "sorted WordNet ids"
 """The order of ImageNet's classes in torchvision, timm and any tree of folders."""
@@ -47,8 +49,14 @@ class WeightRecord:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "WeightRecord":
-        """Return the record of ``values``, e.g. of a checkpoint, whose other keys are passed over."""
+        """Return the record of ``values``, e.g. of a checkpoint, whose other keys are passed over.
+
+        Raises:
+            UserError: if that is not enough to build the network.
+        """
         known = {field.name: values[field.name] for field in fields(cls) if field.name in values}
+        if lost := {"name", "se", "num_classes", "in_channels", "options"} - known["model"].keys():
+            raise UserError(f"its network has no {', '.join(sorted(lost))}")
         images = known.get("preprocessing")
         known["preprocessing"] = Preprocessing(**images) if images else None
         classes = known.get("classes")
@@ -57,7 +65,32 @@ class WeightRecord:
 
 
 class Weights(NamedTuple):
-    """A state dict under our names, and its record."""
+    """A state dict under our names, its record, and what it was taken from if that is a checkpoint of ours."""
 
     state: dict[str, Tensor]
     record: WeightRecord
+    checkpoint: Checkpoint | None = None
+
+
+def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], source: str) -> None:
+    """Demand that ``state`` has exactly the keys and shapes of ``expected``.
+
+    Raises:
+        UserError: naming the first key that is missing, unknown or of another shape.
+    """
+    for key, tensor in expected.items():
+        if key not in state:
+            raise UserError(f'{source} lack "{key}"{_near(key, state.keys() - expected.keys())}')
+        if state[key].shape != tensor.shape:
+            have, want = tuple(state[key].shape), tuple(tensor.shape)
+            raise UserError(f'{source}: "{key}" is {have} and the network needs {want}')
+    for key in state:
+        if key not in expected:
+            raise UserError(
+                f'{source} have "{key}", unknown to the network{_near(key, expected.keys() - state.keys())}'
+            )
+
+
+def _near(key: str, others: Iterable[str]) -> str:
+    others = set(others)
+    return did_you_mean(key, others) if 0 < len(others) <= 20 else ""

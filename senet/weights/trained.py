@@ -11,7 +11,8 @@ from senet.models.factory import rebuild
 from senet.rundir import RunDir, Which
 from senet.weights.checkpoint import Averaging, Checkpoint, read_checkpoint
 from senet.weights.classes import known_classes
-from senet.weights.read import SCHEMES, read_weights
+from senet.weights.read import read_weights
+from senet.weights.record import check_keys
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,17 @@ def read_trained(spec: str, which: Which = "best", weights: Averaging = "auto") 
     Raises:
         UserError: if there is none, or nobody can tell which network or which images it is for.
     """
-    path = Path(spec).expanduser()
-    run = RunDir(path.resolve())  # what ``latest`` is now
+    run = RunDir(Path(spec).expanduser().resolve())  # what ``latest`` is now
     if run.exists():
         return of_checkpoint(read_checkpoint(run.checkpoint(which)), weights)
-    if spec.partition(":")[0] not in SCHEMES and path.is_file() and path.suffix == ".ckpt":
-        try:
-            return of_checkpoint(read_checkpoint(path), weights)
-        except UserError as error:
-            if "was not written by senet" not in str(error):
-                raise
-    state, record = read_weights(spec, {}, weights)
+    state, record, checkpoint = read_weights(spec, {}, weights)
+    if checkpoint is not None:
+        return of_checkpoint(checkpoint, weights)
     if not record.model.get("num_classes"):
         raise UserError(f"{spec} has no classifier: train one with model.weights={spec}")
     network = rebuild(record.model)
-    network.load_state_dict(state, strict=True)
+    check_keys(state, network.state_dict(), spec)
+    network.load_state_dict(state)
     if record.preprocessing is None:
         raise UserError(
             f"{spec} does not say for which images it is: give a checkpoint or an export of senet"

@@ -211,14 +211,14 @@ def test_the_options_of_a_family_are_those_of_its_builder(trunk: str) -> None:
     [
         (
             {"branch_relu": "false"},
-            "model.branch_relu='false' must be true or false",
+            'model.branch_relu="false" must be true or false',
         ),  # which Python takes for true
         ({"branch_relu": 0}, "model.branch_relu=0 must be true or false"),
         ({"dropout": 1.5}, "model.dropout=1.5 must be a number from 0 and below 1"),
         ({"dropout": float("nan")}, "model.dropout=nan must be a number"),
         ({"dropout": None}, "model.dropout=None must be a number"),
-        ({"stem_pool": "ciel"}, """model.stem_pool='ciel' must be "ceil" or "pad\""""),
-        ({"stride_on": "3"}, """model.stride_on='3' must be "1x1" or "3x3\""""),
+        ({"stem_pool": "ciel"}, 'model.stem_pool="ciel" must be "ceil" or "pad"'),
+        ({"stride_on": "3"}, 'model.stride_on="3" must be "1x1" or "3x3"'),
         ({"num_classes": 10.0}, "num_classes=10.0 must be a whole number of 1 or more"),
         ({"in_channels": 0}, "in_channels=0 must be a whole number of 1 or more"),
     ],

@@ -3,9 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from senet import SEConfig, UserError, create_model
+from senet.integrations.attach import attach_se
 from senet.kernels.folded_tail import merge
 from senet.models.network import Head, Network
 from senet.nn import Bottleneck
@@ -129,6 +131,27 @@ def test_what_cannot_be_folded_stays(kind: type[nn.Module]):
     folded, images = fold_batch_norms(model), torch.randn(2, 3, 4, 4)
     assert batch_norms(folded) == batch_norms(model)
     torch.testing.assert_close(folded(images), model.eval()(images))
+
+
+@pytest.mark.parametrize("placement", ["standard", "pre", "post"])
+def test_se_that_is_attached_to_a_foreign_network_is_not_lost(placement: str):
+    """It acts as hooks, of which a graph of modules says nothing."""
+    torch.manual_seed(0)
+    images = torch.randn(2, 3, 40, 40)
+    with torch.no_grad():
+        foreign = trained(torchvision.models.resnet18(num_classes=5))
+        attach_se(foreign, SEConfig(placement=placement))
+        ours = trained(create_model("se_timm", timm_name="resnet18", num_classes=5))
+        for model in (foreign, ours):
+            folded = fold_batch_norms(model)
+            torch.testing.assert_close(folded(images), model.eval()(images), rtol=1e-4, atol=1e-4)
+            assert len(batch_norms(folded)) < len(batch_norms(model))
+
+
+def test_a_norm_without_statistics_stays():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    images = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(fold_batch_norms(model)(images), model(images), rtol=0, atol=0)
 
 
 class Undecided(nn.Module):

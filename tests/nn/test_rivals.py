@@ -1,6 +1,7 @@
 """The rivals of SE: their equations in float64, every family, the same trunk around them, their cost by hand."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ from senet.models.families import FAMILIES
 from senet.nn import AttentionBlock, ResidualTail, build_block, set_kernels
 from senet.nn.config import CHOICES
 from senet.nn.folding import fold_batch_norms
+from senet.nn.tail import set_drop_path
 from senet.training.entry import check_run
-from senet.weights.load import check_architecture
+from senet.weights.load import check_architecture, load_weights
 
 RIVALS = [block for block in CHOICES["block"] if block != "se"]
 
@@ -246,6 +248,29 @@ def test_an_axis_that_was_set_is_refused_also_at_its_default(compose):
         check("se.block=eca", "se.reduction=16")
     with pytest.raises(UserError, match=r"se.bias=False means .* drop se.bias, or the se=NAME that sets it"):
         check("se=ablation", "se.block=eca")
+
+
+@pytest.mark.parametrize("block", CHOICES["block"])
+def test_weights_of_the_same_block_are_taken(tmp_path: Path, block: str):
+    trained, start = (create_model("se_resnet20", se=SEConfig(block=block), num_classes=n) for n in (7, 3))
+    state = {f"model.{key}": value for key, value in trained.state_dict().items()}
+    torch.save({"state_dict": state, "senet": {"model": trained.record}}, tmp_path / "last.ckpt")
+    load_weights(str(tmp_path / "last.ckpt"), start)
+    ours = start.state_dict()
+    assert all(
+        torch.equal(ours[key], value) for key, value in trained.state_dict().items() if "head" not in key
+    )
+
+
+def test_branches_of_a_rival_are_dropped_in_no_tail():
+    network = create_model("se_resnet20", se=SEConfig(block="eca", stages=(4,)))
+    with pytest.raises(UserError, match=r"drops no branch with se\.block=eca"):
+        set_drop_path(network, 0.5)
+    tails = [module for module in network.modules() if isinstance(module, ResidualTail)]
+    assert {tail.drop_path for tail in tails} == {0.0}
+    for rate in (-0.1, 1.0, float("nan")):
+        with pytest.raises(UserError, match="must be a number from 0 and below 1"):
+            set_drop_path(create_model("resnet20"), rate)
 
 
 def test_weights_of_another_block_are_refused():

@@ -16,7 +16,9 @@ from weight_fakes import same, small
 from senet import SEConfig, UserError, create_model
 from senet.data import Preprocessing
 from senet.models import Network
+from senet.models.factory import rebuild
 from senet.weights import WeightRecord, load, load_weights
+from senet.weights.trained import read_trained
 
 
 @pytest.fixture
@@ -235,9 +237,44 @@ def test_files_that_are_no_weights(tmp_path):
         safetensors.torch.save_file({"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"senet": text})
         with pytest.raises(UserError, match="is not what senet writes"):
             load_weights(str(tmp_path / "w.safetensors"), small())
+    lacking = WeightRecord("x", {"name": "resnet20", "num_classes": 10}).to_dict()
+    safetensors.torch.save_file(
+        {"x": torch.zeros(1)}, tmp_path / "w.safetensors", {"senet": json.dumps(lacking)}
+    )
+    with pytest.raises(
+        UserError, match=r"is not what senet writes: its network has no in_channels, options, se$"
+    ):
+        load_weights(str(tmp_path / "w.safetensors"), small())
     (tmp_path / "w.safetensors").write_text("hello")
     with pytest.raises(UserError, match="cannot be read as safetensors"):
         load_weights(str(tmp_path / "w.safetensors"), small())
     torch.save(create_model("resnet20").state_dict(), path)
     with pytest.raises(UserError, match=r'lack "stages\.2\.0\.tail\.se\.excitation\.fc1\.weight"'):
         load_weights(str(path), small())
+
+
+def test_a_trained_network_is_whole_and_known_by_its_content(tmp_path):
+    source, path = small(num_classes=7), tmp_path / "w.safetensors"
+    metadata = {"senet": json.dumps(WeightRecord("x", source.record, Preprocessing()).to_dict())}
+    state = source.state_dict()
+    safetensors.torch.save_file(state, path, metadata)
+    assert same(read_trained(str(path)).network, source)
+    safetensors.torch.save_file({key: state[key] for key in state if key != "head.fc.bias"}, path, metadata)
+    with pytest.raises(UserError, match=r'lack "head\.fc\.bias"') as caught:
+        read_trained(str(path))
+    assert "\n" not in str(caught.value)
+    images = {"preprocessing": Preprocessing().to_dict(), "classes": list("abcdefg"), "selected_by": "ema"}
+    for name in ("last.ckpt", "copied.pt"):  # a checkpoint of ours, whatever it is called
+        torch.save(checkpoint(small(num_classes=7), source, **images), tmp_path / name)
+        trained = read_trained(str(tmp_path / name))
+        assert same(trained.network, source)
+        assert (trained.weights, trained.class_names()) == ("ema", list("abcdefg"))
+        assert trained.checkpoint is not None
+
+
+def test_an_axis_of_a_newer_senet_is_named():
+    record = small().record
+    newer = {**record, "se": {**record["se"], "temperature": 2.0}}
+    for read in (rebuild, lambda record: load.check_architecture(small(), record, "FILE")):
+        with pytest.raises(UserError, match=r"^se\.temperature is not known here: a newer senet wrote it"):
+            read(newer)
