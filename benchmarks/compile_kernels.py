@@ -139,7 +139,7 @@ def training_step(
     """
     tail = ResidualTail(shape[1], se).to(memory_format=layout)
     x, shortcut, dy = (torch.empty(shape, dtype=dtype).to(memory_format=layout) for _ in range(3))
-    gate = (None,) * 4 if se is None else tail.se.standard_gate().tensors()
+    gate = (None,) * 4 if se is None else tail.se.standard_gate()
     arguments = (tail.bn.weight, tail.bn.bias, None, None, *gate, 1e-5, "", "triton")
     backward = partial(fused_tail_backward, dy2=dy) if summands == 2 else fused_tail_backward
     with (

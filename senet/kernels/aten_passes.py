@@ -1,4 +1,4 @@
-"""The passes of the fused tail in ATen, for a CPU, built from its batch-norm kernels; what each is, ``Passes`` says.
+"""The passes of the fused tail in ATen, for a CPU, built from its batch-norm kernels; this says what each does.
 
 Called on one image at a time, those kernels return and apply one number per (n, c), in a single pass and with
 the right accumulation type. Broadcasting (N, C) factors over the batch instead costs a pass and a temporary
@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from senet.kernels.gate import GateGradients
-from senet.kernels.layout import accumulation_dtype, is_channels_last
-from senet.kernels.passes import Moments, Norm
+from senet.kernels.passes import Moments, Norm, accumulation_dtype, is_channels_last
 
 
 def _images(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -48,6 +47,7 @@ def normalise(x: Tensor, mean: Tensor, slope: Tensor, offset: Tensor, out: Tenso
 
 
 def moments(x: Tensor) -> Moments:
+    """Return mean and sum of squared deviations of every slice and channel."""
     n, c, h, w = x.shape
     # The kernel returns moments in the type of the running statistics it is given, and updates those.
     unused = x.new_zeros(c if is_channels_last(x) else n * c, dtype=accumulation_dtype(x))
@@ -58,6 +58,7 @@ def moments(x: Tensor) -> Moments:
 
 
 def combine(m: Moments, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return mean, biased variance, rsqrt(variance + eps) and unbiased variance (C,) over all images."""
     # Sums of squares around the images' means are combined as in Chan, Golub and LeVeque (1979).
     means = m.mean.flatten(0, 1)
     mean = means.mean(0)
@@ -68,6 +69,7 @@ def combine(m: Moments, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def squeeze(m: Moments, norm: Norm) -> tuple[Tensor, Tensor]:
+    """Return the mean over (h, w) of the normalised map and of BN's output."""
     normalised = (m.mean.flatten(0, 1) - norm.mean) * norm.inv
     return normalised, torch.addcmul(norm.bias, normalised, norm.weight)
 
@@ -75,6 +77,7 @@ def squeeze(m: Moments, norm: Norm) -> tuple[Tensor, Tensor]:
 def merge(
     x: Tensor, shortcut: Tensor | None, norm: Norm, logits: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
+    """Return ``relu(gate * norm(x) + shortcut)`` and ``gate = sigmoid(logits)``; no logits, no gate."""
     y, slope = torch.empty_like(x), norm.weight * norm.inv
     if logits is None:
         normalise(x, norm.mean, slope, norm.bias, y)
@@ -92,6 +95,7 @@ def merge(
 def gradient_sums(
     dy: Tensor, dy2: Tensor | None, y: Tensor, x: Tensor, norm: Norm
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Return g = (dy + dy2) * (y > 0) and its sums over a slice with 1 and with the normalised x, (N, S, C)."""
     n, c = x.shape[:2]
     dy = dy if dy2 is None else dy + dy2
     g = torch.empty_like(x)
@@ -115,6 +119,7 @@ def channel_sums(g: Tensor, x: Tensor, mean: Tensor, inv: Tensor) -> tuple[Tenso
 
 
 def gate_gradient(plain: Tensor, weighted: Tensor, gate: Tensor, norm: Norm) -> tuple[Tensor, Tensor, Tensor]:
+    """Return both sums over all slices, and the gradient of the gate's logits."""
     plain, weighted = plain.sum(1), weighted.sum(1)
     dgate = norm.weight * weighted + norm.bias * plain
     return plain, weighted, dgate * gate * (1 - gate)
@@ -127,6 +132,10 @@ def parameter_gradients(
     normalised: Tensor | None,
     gradients: GateGradients | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of BN's weight and bias (C,), and of b1 (C/r,) and b2 (C,), empty without SE.
+
+    ``plain`` and ``weighted`` are those of ``gate_gradient``, without SE those of ``gradient_sums``.
+    """
     if gate is None or normalised is None or gradients is None:
         nothing = plain.new_empty(0)
         return weighted.flatten(0, 1).sum(0), plain.flatten(0, 1).sum(0), nothing, nothing.clone()
@@ -144,6 +153,11 @@ def grad_input(
     through: tuple[Tensor, Tensor],
     share: float,
 ) -> Tensor:
+    """Return weight * inv * (gate * g + dz / (H W) - share * (dbias + (x - mean) * inv * dweight)).
+
+    ``through`` is (dweight, dbias); ``share`` is 1 / M where the statistics depend on x, and 0 where they are
+    constants.
+    """
     n, _, h, w = x.shape
     dweight, dbias = through
     dx = torch.empty_like(x)

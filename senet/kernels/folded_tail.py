@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from senet.kernels.layout import accumulation_dtype, memory_format
-from senet.kernels.passes import Norm
+from senet.kernels.passes import Norm, accumulation_dtype, memory_format
 from senet.kernels.tail import is_exporting, unsupported_by_triton
 
 

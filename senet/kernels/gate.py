@@ -4,14 +4,13 @@ The fused tail needs the gate between two passes over the map and its gradient b
 cannot run it. Statistics, descriptors and parameters are float32 (float64 for float64 maps), autocast or not.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
-class GateParameters:
+class GateParameters(NamedTuple):
     """W1 (C/r, C), b1, W2 (C, C/r), b2 as 1x1 convolution weights or matrices; biases may be None."""
 
     weight1: Tensor
@@ -19,17 +18,12 @@ class GateParameters:
     weight2: Tensor
     bias2: Tensor | None
 
-    def tensors(self) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-        """Return W1, b1, W2, b2."""
-        return self.weight1, self.bias1, self.weight2, self.bias2
-
     def matrices(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Return W1 and W2 as matrices of ``dtype``."""
         return self.weight1.flatten(1).to(dtype), self.weight2.flatten(1).to(dtype)
 
 
-@dataclass(frozen=True)
-class GateGradients:
+class GateGradients(NamedTuple):
     """Gradients of what lies between z and the logits: (N, C) logits, (N, C/r) ``W1 z + b1``, (N, C) z, W1, W2."""
 
     logits: Tensor

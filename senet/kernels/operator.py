@@ -16,6 +16,7 @@ u is never stored, and the mask is read off y, which the next convolution keeps 
 from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -25,19 +26,16 @@ from torch.utils.flop_counter import register_flop_formula
 from senet.errors import UserError
 from senet.kernels import aten_passes, sync
 from senet.kernels.gate import GateParameters, excite, excite_backward
-from senet.kernels.layout import accumulation_dtype, as_gradient_of, memory_format
-from senet.kernels.passes import Norm, Passes
+from senet.kernels.passes import Norm, accumulation_dtype, as_gradient_of, memory_format
 
 FORWARD_PASSES: Counter[str] = Counter()
 """How often the operator ran in this process, by backend, from compiled code too: the truth behind a plan."""
 Tensors8 = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
-def _passes(backend: str) -> Passes:
-    if backend == "aten":
-        return aten_passes
+def _passes(backend: str) -> ModuleType:
     # Triton is there on some platforms only, so its module is imported when it is first asked for.
-    return import_module("senet.kernels.triton_passes")
+    return aten_passes if backend == "aten" else import_module("senet.kernels.triton_passes")
 
 
 @torch.library.custom_op("senet::fused_tail", mutates_args=())

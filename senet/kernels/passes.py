@@ -1,19 +1,17 @@
-"""The passes of which the fused tail is made: one protocol, and a module for ATen and one for Triton.
+"""What the passes of the fused tail work on: maps, BN, and moments.
 
-Maps are (N, C, H, W), dense, in one layout and of one dtype; everything else is of ``accumulation_dtype``, (N, C)
-or (C,) if nothing else is said. Notation as in ``senet.kernels.operator``.
+Maps are (N, C, H, W), dense, in one of two layouts and of one dtype; parameters and their gradients have any strides.
+Everything else is of ``accumulation_dtype``, (N, C) or (C,) if nothing else is said. Notation as in
+``senet.kernels.operator``. ``aten_passes`` says what every pass does; ``triton_passes`` has the same functions.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from senet.kernels.gate import GateGradients
 
-
-@dataclass(frozen=True)
-class Norm:
+class Norm(NamedTuple):
     """BN as it acts, ``weight * (x - mean) * inv + bias``, all four (C,)."""
 
     mean: Tensor
@@ -22,8 +20,7 @@ class Norm:
     bias: Tensor
 
 
-@dataclass(frozen=True)
-class Moments:
+class Moments(NamedTuple):
     """Moments of the pixels of every (n, c), cut into S slices of at most ``pixels_per_slice`` pixels.
 
     Deviations are from each slice's own mean, so a mean that is large against the spread costs no digits.
@@ -41,58 +38,32 @@ class Moments:
     pixels_per_slice: int
 
 
-class Passes(Protocol):
-    """``aten_passes`` and ``triton_passes`` are modules of this shape."""
+def is_channels_last(x: Tensor) -> bool:
+    """Whether C is the fastest axis of ``x``; where both layouts are the same (H W = 1), yes."""
+    return x.is_contiguous(memory_format=torch.channels_last)
 
-    def moments(self, x: Tensor) -> Moments:
-        """Return mean and sum of squared deviations of every slice and channel."""
 
-    def combine(self, m: Moments, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return mean, biased variance, rsqrt(variance + eps) and unbiased variance (C,) over all images."""
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Return the layout the tail uses for ``x``: channels_last where C is the fastest axis, else contiguous."""
+    # The second case is a slice of a channels_last map: not dense, but of its layout.
+    channels_last = is_channels_last(x) or (x.stride(1) == 1 and not x.is_contiguous())
+    return torch.channels_last if channels_last else torch.contiguous_format
 
-    def squeeze(self, m: Moments, norm: Norm) -> tuple[Tensor, Tensor]:
-        """Return the mean over (h, w) of the normalised map and of BN's output."""
 
-    def merge(
-        self, x: Tensor, shortcut: Tensor | None, norm: Norm, logits: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return ``relu(gate * norm(x) + shortcut)`` and ``gate = sigmoid(logits)``; no logits, no gate."""
+def accumulation_dtype(x: Tensor) -> torch.dtype:
+    """Return the type of statistics, descriptors and gates for maps like ``x``."""
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
-    def gradient_sums(
-        self, dy: Tensor, dy2: Tensor | None, y: Tensor, x: Tensor, norm: Norm
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return g = (dy + dy2) * (y > 0) and its sums over a slice with 1 and with the normalised x, (N, S, C)."""
 
-    def gate_gradient(
-        self, plain: Tensor, weighted: Tensor, gate: Tensor, norm: Norm
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return both sums over all slices, and the gradient of the gate's logits."""
+def as_gradient_of(parameter: Tensor, values: Tensor) -> Tensor:
+    """Return the contiguous ``values`` in shape, type and strides of ``parameter``.
 
-    def parameter_gradients(
-        self,
-        plain: Tensor,
-        weighted: Tensor,
-        gate: Tensor | None,
-        normalised: Tensor | None,
-        gradients: GateGradients | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return the gradients of BN's weight and bias (C,), and of b1 (C/r,) and b2 (C,), empty without SE.
-
-        ``plain`` and ``weighted`` are those of ``gate_gradient``, without SE those of ``gradient_sums``.
-        """
-
-    def grad_input(
-        self,
-        g: Tensor,
-        x: Tensor,
-        norm: Norm,
-        gate: Tensor | None,
-        dz: Tensor | None,
-        through: tuple[Tensor, Tensor],
-        share: float,
-    ) -> Tensor:
-        """Return weight * inv * (gate * g + dz / (H W) - share * (dbias + (x - mean) * inv * dweight)).
-
-        ``through`` is (dweight, dbias); ``share`` is 1 / M where the statistics depend on x, and 0 where they are
-        constants.
-        """
+    A weight (C, C', 1, 1) may be channels_last, with other strides in its last two axes than those of a reshaped
+    matrix: the data-parallel wrapper would copy every gradient whose strides are not its parameter's.
+    """
+    values = values.to(parameter.dtype).view(parameter.shape)
+    wanted = torch.empty_like(parameter, device="meta").stride()
+    axes = zip(parameter.shape, values.stride(), wanted, strict=True)
+    if all(ours == theirs for size, ours, theirs in axes if size > 1):
+        return values.as_strided(values.shape, wanted)
+    return torch.empty_like(parameter).copy_(values)

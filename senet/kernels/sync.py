@@ -1,13 +1,14 @@
 """Batch statistics over several processes (SyncBN): one collective forwards, one backwards, and running ones."""
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import distributed_c10d
 
-from senet.kernels.passes import Moments, Passes
+from senet.kernels.passes import Moments
 
 
 def is_synchronised(bn: nn.Module) -> bool:
@@ -30,7 +31,7 @@ def _resolve(group: str) -> dist.ProcessGroup:
 
 
 def batch_statistics(
-    passes: Passes, moments: Moments, eps: float, group: str
+    passes: ModuleType, moments: Moments, eps: float, group: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return mean, rsqrt(variance + eps) and unbiased variance (C,) of the batch, that of all ranks of ``group``."""
     mean, var, inv, unbiased = passes.combine(moments, eps)

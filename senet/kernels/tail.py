@@ -81,7 +81,7 @@ def residual_tail(
         bn.bias,
         None if batch_statistics else bn.running_mean,
         None if batch_statistics else bn.running_var,
-        *((None,) * 4 if gate is None else gate.tensors()),
+        *((None,) * 4 if gate is None else gate),
         bn.eps,
         sync.group_of(bn),
         "aten" if x.device.type == "cpu" and kernels == "auto" else "triton",

@@ -52,7 +52,7 @@ TUNED: dict[tuple[Pass, int, int], Tile] = {}
 """(pass, C, H * W) of channels_last maps to what measured best; other shapes use the defaults above."""
 
 
-def _ceil_div(a: int, b: int) -> int:
+def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
@@ -67,12 +67,12 @@ def cut(name: Pass, channels: int, pixels: int, channels_last: bool) -> Cut:
     tile = TUNED.get((name, channels, pixels), defaults[name]) if channels_last else defaults[name]
     tile_pixels = min(tile.pixels, _power_of_two(pixels))
     tile_channels = min(tile.channels, _power_of_two(channels))
-    slices = _ceil_div(pixels, tile_pixels * tile.steps)
-    per_slice = min(_ceil_div(pixels, slices * tile_pixels) * tile_pixels, pixels)  # all but the last alike
+    slices = ceil_div(pixels, tile_pixels * tile.steps)
+    per_slice = min(ceil_div(pixels, slices * tile_pixels) * tile_pixels, pixels)  # all but the last alike
     return Cut(
-        slices=_ceil_div(pixels, per_slice),
+        slices=ceil_div(pixels, per_slice),
         pixels_per_slice=per_slice,
-        channel_blocks=_ceil_div(channels, tile_channels),
+        channel_blocks=ceil_div(channels, tile_channels),
         pixels=tile_pixels,
         channels=tile_channels,
         warps=tile.warps,

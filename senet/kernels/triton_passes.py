@@ -1,4 +1,4 @@
-"""The passes of the fused tail in Triton, one launch each; what each is, ``Passes`` says.
+"""The passes of the fused tail in Triton, one launch each; what each is, ``aten_passes`` says.
 
 Forwards the map is read twice and the shortcut once, and y is written; backwards dy, y and x are read and g
 written, then g and x read and dx written: 11 transfers of a map, where separate operations need about 30.
@@ -13,9 +13,8 @@ from torch import Tensor
 
 from senet.kernels import triton_kernels as kernels
 from senet.kernels.gate import GateGradients
-from senet.kernels.layout import is_channels_last
-from senet.kernels.passes import Moments, Norm
-from senet.kernels.tiling import Cut, Pass, cut, reduction
+from senet.kernels.passes import Moments, Norm, is_channels_last
+from senet.kernels.tiling import Cut, Pass, ceil_div, cut, reduction
 
 _VECTOR = 256  # channels of a program that owns one row of an (N, C) tensor
 
@@ -45,14 +44,6 @@ def _cut(name: Pass, x: Tensor) -> Cut:
     return cut(name, c, h * w, is_channels_last(x))
 
 
-def _four(norm: Norm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return norm.mean, norm.inv, norm.weight, norm.bias
-
-
-def _blocks(n: int, size: int) -> int:
-    return -(-n // size)
-
-
 def moments(x: Tensor) -> Moments:
     n, c, h, w = x.shape
     at = _cut("moments", x)
@@ -67,7 +58,7 @@ def combine(m: Moments, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     mean, var, inv, unbiased = (m.mean.new_empty(c) for _ in range(4))
     rows, columns = reduction(c)
     _launch(
-        kernels.combine_kernel, (_blocks(c, columns),), m.mean, m.squares, mean, var, inv, unbiased,
+        kernels.combine_kernel, (ceil_div(c, columns),), m.mean, m.squares, mean, var, inv, unbiased,
         rows=n * slices, channels=c, pixels=m.pixels, slices=slices, pixels_per_slice=m.pixels_per_slice,
         count=float(n * m.pixels), eps=eps, ROWS=rows, CHANNELS=columns,
     )  # fmt: skip
@@ -78,7 +69,7 @@ def squeeze(m: Moments, norm: Norm) -> tuple[Tensor, Tensor]:
     n, slices, c = m.mean.shape
     normalised, z = m.mean.new_empty(n, c), m.mean.new_empty(n, c)
     _launch(
-        kernels.squeeze_kernel, (n, _blocks(c, _VECTOR)), m.mean, *_four(norm), normalised, z,
+        kernels.squeeze_kernel, (n, ceil_div(c, _VECTOR)), m.mean, *norm, normalised, z,
         channels=c, pixels=m.pixels, slices=slices, pixels_per_slice=m.pixels_per_slice, CHANNELS=_VECTOR,
     )  # fmt: skip
     return normalised, z
@@ -88,14 +79,14 @@ def merge(
     x: Tensor, shortcut: Tensor | None, norm: Norm, logits: Tensor | None
 ) -> tuple[Tensor, Tensor | None]:
     y, gate = torch.empty_like(x), None if logits is None else torch.empty_like(logits)
-    _launch_on_map("merge", kernels.merge_kernel, x, shortcut, *_four(norm), logits, y, gate, SIGMOID=True)
+    _launch_on_map("merge", kernels.merge_kernel, x, shortcut, *norm, logits, y, gate, SIGMOID=True)
     return y, gate
 
 
 def merge_folded(x: Tensor, shortcut: Tensor, norm: Norm, gate: Tensor | None) -> Tensor:
     """Return ``relu(gate * norm(x) + shortcut)`` with a gate (N, C) that is known."""
     y = torch.empty_like(x)
-    _launch_on_map("merge", kernels.merge_kernel, x, shortcut, *_four(norm), gate, y, None, SIGMOID=False)
+    _launch_on_map("merge", kernels.merge_kernel, x, shortcut, *norm, gate, y, None, SIGMOID=False)
     return y
 
 
@@ -115,7 +106,7 @@ def gate_gradient(plain: Tensor, weighted: Tensor, gate: Tensor, norm: Norm) -> 
     n, slices, c = plain.shape
     sums, weighted_sums, dlogits = (torch.empty_like(gate) for _ in range(3))
     _launch(
-        kernels.gate_gradient_kernel, (n, _blocks(c, _VECTOR)),
+        kernels.gate_gradient_kernel, (n, ceil_div(c, _VECTOR)),
         plain, weighted, gate, norm.weight, norm.bias, sums, weighted_sums, dlogits,
         channels=c, slices=slices, CHANNELS=_VECTOR,
     )  # fmt: skip
@@ -134,7 +125,7 @@ def parameter_gradients(
     of_gate = (None,) * 3 if gradients is None else (gradients.z, gradients.logits, gradients.hidden)
     rows, columns = reduction(c)
     _launch(
-        kernels.parameter_gradients_kernel, (_blocks(c, columns) + _blocks(hidden, columns),),
+        kernels.parameter_gradients_kernel, (ceil_div(c, columns) + ceil_div(hidden, columns),),
         plain, weighted, gate, normalised, *of_gate, dweight, dbias, dbias1, dbias2,
         rows=plain.numel() // c, channels=c, hidden_channels=hidden, ROWS=rows, CHANNELS=columns,
     )  # fmt: skip

@@ -9,8 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from senet.errors import UserError
 from senet.kernels import aten_passes, sync
-from senet.kernels.layout import memory_format
-from senet.kernels.passes import Norm
+from senet.kernels.passes import Norm, memory_format
 
 
 class _OverAllRanks(torch.autograd.Function):
@@ -75,7 +74,7 @@ class _SyncBatchNormActOnGPU(_WithActivation, nn.SyncBatchNorm):
     pass
 
 
-_ACROSS_RANKS = {
+_ACROSS_RANKS: dict[str, tuple[type[_BatchNorm], type[_BatchNorm]]] = {
     "torch.nn.modules.batchnorm.BatchNorm2d": (SyncBatchNorm2d, nn.SyncBatchNorm),
     "timm.layers.norm_act.BatchNormAct2d": (_SyncBatchNormAct2d, _SyncBatchNormActOnGPU),
 }
@@ -90,7 +89,7 @@ def synchronise(model: nn.Module) -> nn.Module:
     Raises:
         UserError: for a BatchNorm that cannot; nothing is changed then.
     """
-    becoming: dict[_BatchNorm, type[nn.Module]] = {}
+    becoming: dict[_BatchNorm, type[_BatchNorm]] = {}
     for name, norm in model.named_modules():
         if not isinstance(norm, _BatchNorm) or sync.is_synchronised(norm):
             continue

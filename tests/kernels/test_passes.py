@@ -1,5 +1,6 @@
 """The fused tail against the eager one, both against float64: err(fused) <= 2 err(eager) + atol."""
 
+import inspect
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senet import SEConfig
-from senet.kernels import tiling
+from senet.kernels import aten_passes, tiling, triton_passes
 from senet.kernels.tail import residual_tail
 
 LOW = [torch.bfloat16, torch.float16]
@@ -51,6 +52,14 @@ SHAPES = {
     "one channel": (3, 1, 4, 4),
     "several slices": (2, 5, 25, 24),
 }
+
+
+def test_both_backends_have_the_same_passes():
+    own = [f for f in vars(aten_passes).values() if getattr(f, "__module__", "") == aten_passes.__name__]
+    passes = {f.__name__: f for f in own if not f.__name__.startswith("_")}
+    assert {"moments", "combine", "merge", "grad_input"} < passes.keys()
+    for name in passes.keys() - {"normalise", "channel_sums"}:  # of ATen alone
+        assert inspect.signature(passes[name]) == inspect.signature(getattr(triton_passes, name)), name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
