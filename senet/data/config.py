@@ -91,16 +91,9 @@ class AugmentConfig:
 
     def check_in_memory(self) -> None:
         """Refuse what is done image by image, for a data set that is held in memory and comes in batches."""
-        single = {
-            "crop=random_resized": self.crop == "random_resized",
-            "rand_augment": self.rand_augment is not None,
-            "policy": self.policy is not None,
-            "rotation": bool(self.rotation),
-            "pixel_jitter": bool(self.pixel_jitter),
-            "erase": bool(self.erase),
-            "colour_jitter": bool(self.colour_jitter),
-        }
-        used = [name for name, on in single.items() if on]
+        single = ("rand_augment", "policy", "rotation", "pixel_jitter", "erase", "colour_jitter")
+        used = ["crop=random_resized"] * (self.crop == "random_resized")
+        used += [name for name in single if getattr(self, name)]
         if used:
             raise UserError(
                 f"augment.{used[0]} works on single images, not on a data set held in memory: use "

@@ -30,13 +30,25 @@ class EpochSizes:
         return max([self.size, *(side for _, side in self.sizes)])
 
 
-def by_class(labels: Tensor, ids: Tensor, generator: torch.Generator) -> list[Tensor]:
-    """Return the ids of each class that occurs, in random order."""
+def by_class(
+    labels: Tensor, ids: Tensor, generator: torch.Generator, at_least: int = 1, asked: str = ""
+) -> list[Tensor]:
+    """Return the ids of each class that occurs, in random order.
+
+    Raises:
+        UserError: if a class has fewer than the number that the key ``asked`` for.
+    """
     shuffled = ids[torch.randperm(len(ids), generator=generator)]
     of_class = labels[shuffled]
     order = torch.argsort(of_class, stable=True)
     counts = torch.bincount(of_class)
-    return list(torch.split(shuffled[order], counts[counts > 0].tolist()))
+    found = list(torch.split(shuffled[order], counts[counts > 0].tolist()))
+    for members in found:
+        if len(members) < at_least:
+            raise UserError(
+                f"data.sampling.{asked}={at_least}: class {int(labels[members[0]])} has only {len(members)} images"
+            )
+    return found
 
 
 def fold_parts(config: SamplingConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,12 +61,7 @@ def fold_parts(config: SamplingConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
     if config.folds is None:
         return ids, ids[:0]
     part = torch.empty_like(ids)
-    for members in by_class(labels, ids, stream(config.subset_seed, "folds")):
-        if len(members) < config.folds:
-            raise UserError(
-                f"data.sampling.folds={config.folds}: class {int(labels[members[0]])} has only "
-                f"{len(members)} images"
-            )
+    for members in by_class(labels, ids, stream(config.subset_seed, "folds"), config.folds, "folds"):
         part[members] = torch.arange(len(members)) % config.folds
     return ids[part != config.fold], ids[part == config.fold]
 
@@ -109,12 +116,8 @@ def subset(config: SamplingConfig, labels: Tensor, ids: Tensor) -> Tensor:
     if config.fraction is None and config.per_class is None:
         return ids
     kept = []
-    for members in by_class(labels, ids, stream(config.subset_seed, "subset")):
-        if config.per_class is not None and len(members) < config.per_class:
-            raise UserError(
-                f"data.sampling.per_class={config.per_class}: class {int(labels[members[0]])} has only "
-                f"{len(members)} images"
-            )
+    generator = stream(config.subset_seed, "subset")
+    for members in by_class(labels, ids, generator, config.per_class or 1, "per_class"):
         count = config.per_class or max(1, round(len(members) * (config.fraction or 1)))
         kept.append(members[:count])
     return torch.cat(kept).sort().values
@@ -172,8 +175,7 @@ class EpochOrder:
         generator = stream(self.seed, "order", epoch)
         total, repeats = len(self.ids), self.config.repeats
         order = self._drawn(generator)
-        if repeats > 1:
-            order = order[: -(-total // repeats)].repeat_interleave(repeats)[:total]
+        order = order[: -(-total // repeats)].repeat_interleave(repeats)[:total]
         if repeats == 1 and self.config.draw == "shuffle":
             return order, torch.zeros_like(order)
         return order, occurrences(order)
@@ -206,12 +208,9 @@ class EpochOrder:
 
 def occurrences(ids: Tensor) -> Tensor:
     """Return for each position how often its value occurred before it, int64 like ``ids`` (n,)."""
-    order = torch.argsort(ids, stable=True)
-    ordered = ids[order]
-    positions = torch.arange(len(ids))
-    first = torch.ones(len(ids), dtype=torch.bool)
-    first[1:] = ordered[1:] != ordered[:-1]
-    start = torch.where(first, positions, 0).cummax(0).values
+    ordered, order = ids.sort(stable=True)
     result = torch.empty_like(ids)
-    result[order] = positions - start
+    result[order] = torch.arange(len(ids)) - torch.searchsorted(
+        ordered, ordered
+    )  # since the first of its value
     return result

@@ -30,13 +30,9 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Let torch's CPU generator start from ``seed`` within the block; no other generator is touched."""
-    generator = torch.default_generator
-    state = generator.get_state()
-    generator.manual_seed(seed)
-    try:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        generator.set_state(state)
 
 
 def uniform(seed: int, ids: Tensor, draws: Tensor, width: int) -> Tensor:

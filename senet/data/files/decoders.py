@@ -79,7 +79,7 @@ def decode(image: Image.Image, colour: str) -> Tensor:
         ValueError: for 32-bit grey, whose range no file says.
         OSError: for what Pillow cannot read.
     """
-    if image.mode == "I;16" or image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):
         # 16 bits scaled to 8, rounded; Pillow itself would clip them.
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))

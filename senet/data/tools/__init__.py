@@ -6,9 +6,10 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -85,14 +86,13 @@ def _ahead(
     pool: ProcessPoolExecutor, function: Callable[[T], R], items: Sequence[T], chunk: int, most: int
 ) -> Iterator[R]:
     """Yield the results in order, ``most`` chunks ahead of whoever takes them: memory does not grow with the items."""
-    waiting: deque[Future[list[R]]] = deque()
+    chunks = (items[first : first + chunk] for first in range(0, len(items), chunk))
+    asked = (pool.submit(_each, function, part) for part in chunks)
+    waiting = deque(islice(asked, most))
     try:
-        for first in range(0, len(items), chunk):
-            if len(waiting) == most:
-                yield from waiting.popleft().result()
-            waiting.append(pool.submit(_each, function, items[first : first + chunk]))
         while waiting:
             yield from waiting.popleft().result()
+            waiting.extend(islice(asked, 1))
     finally:
         for future in waiting:
             future.cancel()
