@@ -29,11 +29,12 @@ class FolderConfig(FilesConfig):
     Attributes:
         in_memory: decode everything once and keep it as uint8; ``None`` does so for images of up to 64 pixels
             that need no resizing, such as CIFAR's.
-        name: "imagefolder", or "imagenet" or "places365" for the same with their settings.
+        name: "imagefolder", or "imagenet" or "places365" for the same with their settings; "imagenet_v2" (Recht et al.
+            2019, arXiv 1902.10811), whose folders ``root/0`` ... ``root/999`` are for evaluation alone.
     """
 
     in_memory: bool | None = None
-    name: Literal["imagefolder", "imagenet", "places365"] = "imagefolder"
+    name: Literal["imagefolder", "imagenet", "places365", "imagenet_v2"] = "imagefolder"
 
     def __post_init__(self) -> None:
         for key in ("on_bad_image", "eval_on_bad_image"):
@@ -51,6 +52,8 @@ class FolderConfig(FilesConfig):
     def records(self, split: SplitName, classes: list[str] | None) -> "Records":
         from senet.data.files.folder import scan
 
+        if self.name == "imagenet_v2" and split == "train":
+            raise UserError("data=imagenet_v2 has no training images: it is for eval.py")
         return scan(self.folder(split), classes)
 
     def folder(self, split: SplitName) -> Path:
@@ -145,23 +148,6 @@ class FakeConfig(FolderConfig):
 
         counts = {"train": self.train_per_class, "val": self.val_per_class}
         write_photographs(Path(self.root).expanduser(), self.num_classes, counts, self.sides)
-
-
-@dataclass(frozen=True)
-class ImageNetV2Config(FolderConfig):
-    """ImageNet-V2 (Recht et al. 2019, arXiv 1902.10811): ``root/0`` ... ``root/999``, for evaluation alone."""
-
-    name: Literal["imagenet_v2"] = "imagenet_v2"  # type: ignore[assignment]
-
-    def records(self, split: SplitName, classes: list[str] | None) -> "Records":
-        from senet.data.files.folder import scan
-
-        if split == "train":
-            raise UserError("data=imagenet_v2 has no training images: it is for eval.py")
-        root = Path(self.root).expanduser()
-        if not root.is_dir():
-            raise UserError(f"data.root={root}: there is no such folder")
-        return scan(root, classes)
 
 
 @dataclass(frozen=True)

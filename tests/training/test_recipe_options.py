@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from senet import SEConfig, UserError, create_model
 from senet.data.datasets import Batch
 from senet.data.inputs import InputStep
-from senet.data.sets import SyntheticConfig
+from senet.data.sets import FolderConfig, SyntheticConfig
 from senet.integrations.imagenet_names import wordnet_ids
 from senet.nn.tail import ResidualTail, set_drop_path
 from senet.rundir import RunDir
@@ -268,11 +268,9 @@ def test_out_of_memory_goes_on_with_half_the_batch_and_the_same_steps(compose, t
 
 
 def test_folders_of_imagenet_v2_are_classes_by_number(image_tree: Path, tmp_path: Path):
-    from senet.data.sets import ImageNetV2Config
-
     for name, source in (("10", "cat"), ("2", "dog"), ("999", "cat")):
         (tmp_path / name).symlink_to(image_tree / "val" / source)
-    data = ImageNetV2Config(root=str(tmp_path))
+    data = FolderConfig(root=str(tmp_path), name="imagenet_v2")
     classes = data.open("val", data.preprocessing, None).classes
     assert (
         outputs_for(classes, wordnet_ids(), 1000, "weights")
