@@ -1,7 +1,6 @@
 """Data sets that answer (epoch, ids, draws) with a batch of uint8 images: from encoded files, or from memory."""
 
 import csv
-import hashlib
 import io
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from senet.data.augment import ImageAugmentation
-from senet.data.files import Records
+from senet.data.files import Records, checksum
 from senet.data.files.decoders import Choose, Decoder, build_decoder, whole
 from senet.data.preprocessing import Preprocessing
 from senet.data.sampling import EpochSizes
@@ -141,6 +140,10 @@ class FileDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.records)
 
+    def for_evaluation(self) -> "FileDataset":
+        """Return the same images without augmentation."""
+        return FileDataset(self.records, self.preprocessing, self.decoder)
+
     def name_of(self, index: int) -> str:
         """Return what a sample is called in a run's files."""
         return f"{self.records.split}/{self.records.name(index)}"
@@ -258,16 +261,17 @@ class MemoryDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def for_evaluation(self) -> "MemoryDataset":
+        """Return the same images: they are augmented in batches."""
+        return self
+
     def fetch(self, ids: Tensor, draws: Tensor) -> Batch:
         """Return the batch of the samples ``ids``, int64 (B,)."""
         return Batch(self.images.index_select(0, ids), self.labels[ids], ids, draws)
 
     def identity(self) -> str:
         """Return a hash of pixels and labels."""
-        digest = hashlib.blake2b(digest_size=8)
-        digest.update(self.images.contiguous().numpy().data)
-        digest.update(self.labels.numpy().data)
-        return f"content:{digest.hexdigest()}"
+        return f"content:{checksum(self.images, self.labels)}"
 
     def listing(self) -> str:
         """Return nothing beside ``identity``."""

@@ -3,8 +3,10 @@
 import hashlib
 import os
 from abc import ABC, abstractmethod
+from array import array
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,19 +26,12 @@ class Names:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Names":
-        """Store ``names``."""
-        encoded = [os.fsencode(name) for name in names]
-        ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), ends)
-
-    @classmethod
-    def join(cls, parts: list["Names"]) -> "Names":
-        """Return the names of all parts, in order."""
-        if not parts:
-            return cls.of([])
-        starts = np.cumsum([0] + [len(part.buffer) for part in parts[:-1]])
-        ends = [part.ends + start for part, start in zip(parts, starts, strict=True)]
-        return cls(np.concatenate([part.buffer for part in parts]), np.concatenate(ends).astype(np.int64))
+        """Store ``names``, one after the other."""
+        buffer, ends = bytearray(), array("q")
+        for name in names:
+            buffer += os.fsencode(name)
+            ends.append(len(buffer))
+        return cls(np.frombuffer(buffer, dtype=np.uint8), np.frombuffer(ends, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -85,7 +80,12 @@ class Records(ABC):
 
 def names_id(names: Names, labels: Tensor, *more: npt.NDArray[np.int64]) -> str:
     """Return 16 hex digits that identify which images, of which classes, in which order; and what ``more`` says."""
+    return checksum(names.buffer, names.ends, labels, *more)
+
+
+def checksum(*parts: Any) -> str:
+    """Return 16 hex digits that identify bytes, or what lies in arrays."""
     digest = hashlib.blake2b(digest_size=8)
-    for part in (names.buffer, names.ends, labels.numpy(), *more):
-        digest.update(np.ascontiguousarray(part).data)
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
     return digest.hexdigest()

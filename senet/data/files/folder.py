@@ -7,7 +7,6 @@ Whatever is left out is counted.
 """
 
 import functools
-import hashlib
 import json
 import os
 import time
@@ -24,7 +23,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from senet.data.files import Names, Records, names_id
+from senet.data.files import Names, Records, checksum, names_id
 from senet.errors import UserError
 from senet.files import atomically, read_regular, user_cache
 
@@ -98,25 +97,21 @@ class Listing(NamedTuple):
     """What lies in a split.
 
     Attributes:
-        folders: the class folders.
-        counts: images of each, int64 (K,).
         names: path of every image, relative to the split.
-        visited: every folder that was read, likewise.
-        states: what ``folder_state`` says of each, int64 (F, 5).
+        counts: images of each class folder, sorted by its name.
+        states: what ``folder_state`` says of every folder that was read, by its path, relative likewise.
         left_out: how many files of each kind are no images: "hidden", "no regular file", or an extension.
     """
 
-    folders: Names
-    counts: Tensor
     names: Names
-    visited: Names
-    states: Tensor
+    counts: dict[str, int]
+    states: dict[str, list[int]]
     left_out: dict[str, int]
 
     @property
     def labels(self) -> Tensor:
-        """The place of each image's class among the folders, int64 (N,)."""
-        return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+        """The place of each image's class among the class folders, int64 (N,)."""
+        return torch.repeat_interleave(torch.tensor(list(self.counts.values())))
 
 
 IRREGULAR = "no regular file"
@@ -216,80 +211,54 @@ def is_image(file: str) -> bool:
 
 def list_images(split: Path) -> Listing:
     """Walk a split."""
-    classes, counts, visited, parts = class_folders(split), [], ["."], []
+    counts = dict.fromkeys(class_folders(split), 0)
+    states = {".": folder_state(split)}
     left_out: Counter[str] = Counter()
-    for name in classes:
-        images: list[str] = []
-        for folder in walk_class(split, name):
-            visited.append(folder.path)
-            images += [f"{folder.path}/{file}" for file in folder.images]
-            left_out.update({kind: len(files) for kind, files in folder.others.items()})
-        images.sort()
-        counts.append(len(images))
-        parts.append(Names.of(images))
-    states = torch.tensor([folder_state(split / folder) for folder in visited])
-    count = torch.tensor(counts, dtype=torch.int64)
-    return Listing(Names.of(classes), count, Names.join(parts), Names.of(visited), states, dict(left_out))
+
+    def images() -> Iterator[str]:
+        for name in counts:
+            found: list[str] = []
+            for folder in walk_class(split, name):
+                states[folder.path] = folder_state(split / folder.path)
+                found += [f"{folder.path}/{file}" for file in folder.images]
+                left_out.update({kind: len(files) for kind, files in folder.others.items()})
+            counts[name] = len(found)
+            yield from sorted(found)
+
+    return Listing(Names.of(images()), counts, states, dict(left_out))
 
 
-def folder_state(folder: Path) -> tuple[int, int, int, int, int]:
+def folder_state(folder: Path) -> list[int]:
     """Return what changes with a folder's entries; the time of change alone may be pinned, as in container layers."""
     state = os.stat(folder)
-    return state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size, state.st_nlink
+    return [state.st_mtime_ns, state.st_ctime_ns, state.st_ino, state.st_size, state.st_nlink]
 
 
 def cache_file(split: Path) -> Path:
-    """Return where the index of a split is kept: the user's cache, since data may be read-only."""
-    key = hashlib.blake2b(os.fsencode(split.resolve()), digest_size=12).hexdigest()
+    """Return where the index of a split is kept: the user's cache, since data may be read-only.
+
+    What another version of Pillow takes for images is another index.
+    """
+    key = checksum(os.fsencode(split.resolve()), " ".join(sorted(extensions())).encode())
     return user_cache() / "index" / f"{key}.npz"
 
 
 def cached_listing(split: Path) -> Listing:
     """Return the listing of a split, from the cached index where no folder has changed since."""
     file = cache_file(split)
-    listing = _load(file)
-    if listing is not None and _unchanged(split, listing):
-        return listing
+    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, damaged, or a folder is gone
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            known = Listing(Names(stored["names"], stored["ends"]), *json.loads(str(stored["others"])))
+        if all(folder_state(split / folder) == state for folder, state in known.states.items()):
+            return known
     now = time.time_ns()
-    listing = list_images(split)
-    if int(listing.states[:, 0].max()) < now - SETTLED_NS:
-        _save(file, listing)
+    names, *others = listing = list_images(split)
+    if max(changed for changed, *_ in listing.states.values()) < now - SETTLED_NS:
+        with suppress(OSError, RuntimeError):  # no room or no right to write: the next start lists anew
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with atomically(file) as temporary, temporary.open("wb") as index:
+                np.savez(index, names=names.buffer, ends=names.ends, others=np.array(json.dumps(others)))
     return listing
-
-
-def _unchanged(split: Path, listing: Listing) -> bool:
-    try:
-        return all(
-            folder_state(split / listing.visited[i]) == tuple(then)
-            for i, then in enumerate(listing.states.tolist())
-        )
-    except OSError:
-        return False
-
-
-def _load(file: Path) -> Listing | None:
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as a:
-            names = [
-                Names(a[f"{part}_buffer"], a[f"{part}_ends"]) for part in ("folders", "names", "visited")
-            ]
-            counts, states = torch.from_numpy(a["counts"]), torch.from_numpy(a["states"])
-            left_out: dict[str, int] = json.loads(str(a["left_out"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
-        return None  # absent, not whole, or of another version: list anew
-    return Listing(names[0], counts, names[1], names[2], states, left_out)
-
-
-def _save(file: Path, listing: Listing) -> None:
-    arrays = {"counts": listing.counts.numpy(), "states": listing.states.numpy()}
-    arrays["left_out"] = np.array(json.dumps(listing.left_out))
-    for part in ("folders", "names", "visited"):
-        names: Names = getattr(listing, part)
-        arrays |= {f"{part}_buffer": names.buffer, f"{part}_ends": names.ends}
-    with suppress(OSError, RuntimeError):  # no room or no right to write: the next start lists anew
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with atomically(file) as temporary, temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
 
 
 def scan(split: Path, classes: list[str] | None = None) -> ImageTree:
@@ -303,7 +272,7 @@ def scan(split: Path, classes: list[str] | None = None) -> ImageTree:
         UserError: for a class without images, or a class the training split lacks.
     """
     listing = cached_listing(split)
-    found = [listing.folders[i] for i in range(len(listing.folders))]
+    found = list(listing.counts)
     if not found:
         raise UserError(f"{split} has no class folders: images belong in {split}/CLASS/")
     unknown = sorted(set(found) - set(classes or found))
@@ -312,7 +281,7 @@ def scan(split: Path, classes: list[str] | None = None) -> ImageTree:
             f"{split} has other classes than the training split or the checkpoint: {unknown[0]} is none of "
             f"{_few(classes or [])}{_same(unknown, classes)}"
         )
-    empty = [name for name, count in zip(found, listing.counts.tolist(), strict=True) if not count]
+    empty = [name for name, count in listing.counts.items() if not count]
     if empty:
         raise UserError(f"{split / empty[0]} holds no image; remove the class or fill it")
     classes = classes or found

@@ -2,7 +2,6 @@
 
 import argparse
 import csv
-import hashlib
 import io
 import os
 import warnings
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from senet.data.config import SplitName
-from senet.data.files import Records, names_id
+from senet.data.files import Records, checksum, names_id
 from senet.data.files.decoders import decode_reference
 from senet.data.files.folder import ImageTree, class_folders, list_images, report_folder, walk_class
 from senet.data.files.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
@@ -115,10 +114,8 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
 
 def manifest_id(findings: Iterable[Finding]) -> str:
     """Return 16 hex digits that identify names and contents of all files."""
-    total = hashlib.blake2b(digest_size=8)
-    for line in sorted(f"{finding.path}\0{finding.hash}\n" for finding in findings):
-        total.update(os.fsencode(line))
-    return total.hexdigest()
+    lines = sorted(f"{finding.path}\0{finding.hash}\n" for finding in findings)
+    return checksum(*map(os.fsencode, lines))
 
 
 def _splits(source: Path, images: Path | None, problems: dict[str, list[str]]) -> list[Records]:

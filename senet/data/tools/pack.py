@@ -1,7 +1,6 @@
 """``senet pack``: write images into a few large files, resized if asked; parallel, resumable, verified."""
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 from PIL import Image
 
-from senet.data.files import Records, names_id
+from senet.data.files import Records, checksum, names_id
 from senet.data.files.decoders import MAX_PIXELS, check_size, decode, open_image
 from senet.data.files.packed import PACK_FILE, digest, shard_file
 from senet.data.preprocessing import resize_short_side
@@ -140,7 +139,7 @@ def _write_index(
     for number in range(len(lengths)):
         (out / f"{number:05d}.npz").unlink()
     identity = names_id(records.names, records.labels).encode()
-    return hashlib.blake2b(everything.tobytes() + identity, digest_size=8).hexdigest()
+    return checksum(everything, identity)
 
 
 def pack(splits: dict[str, Records], out: Path, options: PackOptions, workers: int | None = None) -> str:
@@ -177,7 +176,7 @@ def pack(splits: dict[str, Records], out: Path, options: PackOptions, workers: i
         "plan": plan,
         "classes": first.classes,
         "splits": {split: len(records) for split, records in splits.items()},
-        "id": "content:" + hashlib.blake2b(repr(sorted(ids.items())).encode(), digest_size=8).hexdigest(),
+        "id": f"content:{checksum(repr(sorted(ids.items())).encode())}",
     }
     write_json(mark, info)
     return str(info["id"])
