@@ -73,7 +73,10 @@ class ImageData(LightningDataModule):
             classes = self.train.classes
             if isinstance(self.train, MemoryDataset):
                 augment.check_in_memory()
-        self.val = self._open("train" if config.holds_out else "val", None, classes)
+        if self.train is not None and config.holds_out:  # the same images, opened once
+            self.val = self.train.for_evaluation()
+        else:
+            self.val = self._open("train" if config.holds_out else "val", None, classes)
         self.classes = self.val.classes
         everything = torch.arange(len(self.val))
         self.val_ids = self._parts(self.val)[1] if config.holds_out else everything
@@ -136,16 +139,18 @@ class ImageData(LightningDataModule):
         """Number of validation images."""
         return len(self.val_ids)
 
+    @property
+    def splits(self) -> dict[str, FileDataset | MemoryDataset]:
+        """The data sets that were opened."""
+        return {"train": self.train, "val": self.val} if self.train is not None else {"val": self.val}
+
     @cached_property
     def facts(self) -> dict[str, Any]:
         """What a run must find again when it is resumed: class names, and by split images, listing and manifest."""
-        splits = {"train": self.train, "val": self.val}
-        listing = {name: split.listing() for name, split in splits.items() if split is not None}
-        images = {name: len(split) for name, split in splits.items() if split is not None}
         return {
             "classes": list(self.classes),
-            "images": images,
-            "listing": listing,
+            "images": {name: len(split) for name, split in self.splits.items()},
+            "listing": {name: split.listing() for name, split in self.splits.items()},
             "manifest": self.manifest_id,
         }
 
@@ -183,8 +188,7 @@ class ImageData(LightningDataModule):
         "content:..." is a hash of every file, from ``senet check``, ``senet pack`` or the pixels in memory;
         "names:..." only of the file names, where the folder has not been checked.
         """
-        splits = {"train": self.train, "val": self.val}
-        return {name: split.identity() for name, split in splits.items() if split is not None}
+        return {name: split.identity() for name, split in self.splits.items()}
 
     @property
     def decoder(self) -> str:
@@ -228,7 +232,7 @@ class ImageData(LightningDataModule):
             self.config.batch_size,
             seed=self.seed,
             order=self.order,
-            on_bad_image=self.config.on_bad_image if isinstance(self.config, FilesConfig) else "fail",
+            on_bad_image=getattr(self.config, "on_bad_image", "fail"),
             bad_images=self.bad_images,
             **self._options(self.train),
         )
@@ -249,7 +253,7 @@ class ImageData(LightningDataModule):
             self.val,
             self.config.eval_batch_size or self.config.batch_size,
             ids=self.val_ids,
-            on_bad_image=self.config.eval_on_bad_image if isinstance(self.config, FilesConfig) else "fail",
+            on_bad_image=getattr(self.config, "eval_on_bad_image", "fail"),
             bad_images=self.eval_bad_images,
             **self._options(self.val),
         )
@@ -263,7 +267,7 @@ class ImageData(LightningDataModule):
 
     def few_validation_images(self, count: int) -> EvalLoader:
         """Return a loader of ``count`` validation images, spread evenly over all, in this process alone."""
-        chosen = torch.linspace(0, self.val_size - 1, min(count, self.val_size)).long()
+        chosen = torch.linspace(0, self.val_size - 1, min(count, self.val_size), dtype=torch.float64).long()
         alone = {"rank": 0, "world_size": 1, "workers": 0, "pin_memory": False}
         batch = self.config.eval_batch_size or self.config.batch_size
         return EvalLoader(self.val, batch, ids=self.val_ids[chosen], **self._options(self.val) | alone)

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from senet.cli import main
-from senet.data.config import SamplingConfig
+from senet.data.config import AugmentConfig, SamplingConfig
+from senet.data.module import ImageData
 from senet.data.sampling import hold_out
 from senet.data.sets import FolderConfig
 from senet.errors import UserError
@@ -34,6 +35,24 @@ def test_the_share_of_every_class_is_held_out():
             hold_out(FolderConfig(val_fraction=fraction), torch.tensor([0, 0, 1]))
     with pytest.raises(UserError, match="not both"):
         hold_out(FolderConfig(val_fraction=0.2, sampling=SamplingConfig(folds=2)), labels)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_images_that_are_trained_on_and_held_out_are_opened_once(
+    image_tree: Path, tmp_path: Path, in_memory: bool
+):
+    root = tmp_path / "photographs"
+    shutil.copytree(image_tree / "train", root / "train")
+    (root / "train" / "cat" / "notes.txt").touch()
+    config = FolderConfig(root=str(root), val_fraction=0.25, in_memory=in_memory, workers=0)
+    data = ImageData(config, AugmentConfig(crop="pad", flip=1.0), 0)
+    assert data.left_out == {".txt": 1}
+    assert (data.train_size, data.val_size, len(data.val)) == (12, 4, 16)
+    # Validation images are not augmented, though they lie among those that are trained on.
+    alone = ImageData(config, None, 0)
+    for one, other in zip(data.val_dataloader(), alone.val_dataloader(), strict=True):
+        assert one.ids.equal(other.ids)
+        assert one.images.equal(other.images)
 
 
 @pytest.mark.slow
