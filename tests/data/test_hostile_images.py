@@ -25,9 +25,14 @@ from senet.files import read_regular
 from senet.predict import load
 
 MUTATIONS = int(os.environ.get("SENET_EXAMPLES", "200"))
+MORE = {"save_all": True, "append_images": [Image.new("RGB", (64, 48), colour) for colour in ("red", "blue")]}
+EXIF = Image.Exif()
+EXIF[0x0112], EXIF[0x010E] = 6, "a photograph"
 FORMATS = {
     "jpg": ("JPEG", {}), "progressive.jpg": ("JPEG", {"progressive": True}), "png": ("PNG", {}), "gif": ("GIF", {}),
     "webp": ("WEBP", {}), "tif": ("TIFF", {}), "lzw.tif": ("TIFF", {"compression": "tiff_lzw"}),
+    "film.gif": ("GIF", MORE), "pages.tif": ("TIFF", MORE), "exif.jpg": ("JPEG", {"exif": EXIF}),
+    "exif.webp": ("WEBP", {"exif": EXIF}),
 }  # fmt: skip
 
 
@@ -97,7 +102,6 @@ def with_bomb(image_tree: Path, tmp_path: Path) -> Path:
     return tmp_path / "tree"
 
 
-@pytest.mark.filterwarnings("ignore:Image size")  # Pillow refuses twice as much, and warns of half
 def test_a_bomb_is_refused_by_pack_and_in_memory(with_bomb: Path, tmp_path: Path) -> None:
     splits = {split: scan(with_bomb / split) for split in ("train", "val")}
     with pytest.raises(UserError, match=r"bomb\.png cannot be decoded \(13,000 x 13,000 pixels"):

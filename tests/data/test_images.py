@@ -9,12 +9,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from senet import UserError
 from senet.data.files import decoders
 from senet.data.files.decoders import build_decoder
 from senet.data.files.folder import list_images, scan
 from senet.data.tools.check import check
+from senet.data.tools.inspection import inspect
 from senet.integrations.fast_jpeg import hide_orientation, jpeg_frame
 
 RAMP = np.linspace(0, 65535, 32 * 32).reshape(32, 32)
@@ -149,6 +151,23 @@ def test_no_decoder_rotates_wherever_exif_stands(fill: int):
     assert decoded(data).shape == (3, 24, 40)
 
 
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_pillow_itself_rotates_tiff_files_and_no_others(form: str):
+    exif = Image.Exif()
+    exif[0x112] = 6
+    data = encoded(Image.new("RGB", (40, 24)), form, exif=exif)
+    theirs = pil_to_tensor(Image.open(io.BytesIO(data)))  # torchvision's way
+    assert decoded(data).shape == theirs.shape == ((3, 40, 24) if form == "TIFF" else (3, 24, 40))
+    assert ("exif-rotated" in inspect(data, f"1.{form.lower()}").problems) == (form != "TIFF")
+
+
+def test_a_photograph_with_others_behind_it_is_a_jpeg():
+    """Telephones write them, and call them .jpg."""
+    data = encoded(Image.new("RGB", (8, 8)), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert inspect(data, "1.jpg").problems == ("animated",)
+    assert inspect(data, "1.png").problems == ("wrong-format", "animated")
+
+
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch):
     bomb = encoded(Image.new("1", (13000, 13000)), "PNG")
     assert len(bomb) < 30_000
@@ -158,13 +177,15 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(decoders, "decode", lambda *_: pytest.fail("decoded"))
     for data in (bomb, bytes(claims)):
         for name in ("reference", "fast"):
-            with pytest.raises(Exception, match=r"too large|bomb"):
+            with pytest.raises(Exception, match=r"data\.max_pixels=100,000,000: too large"):
                 build_decoder(name, "RGB")(data)
     with pytest.raises(ValueError, match=r"data\.max_pixels=63"):
         build_decoder("fast", "RGB", 63)(JPEG)
     monkeypatch.undo()
-    folder(tmp_path, {"train/a/1.png": bomb, "val/a/1.png": PNG})
-    assert check(tmp_path, tmp_path / "out")["problems"]["too-large"] == ["train/a/1.png"]
+    folder(tmp_path, {"train/a/1.png": bomb, "train/a/2.jpg": bytes(claims), "val/a/1.png": PNG})
+    assert check(tmp_path, tmp_path / "out")["problems"]["too-large"] == ["train/a/1.png", "train/a/2.jpg"]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9)  # Pillow's own limit, which data.max_pixels may exceed
+    assert build_decoder("reference", "RGB", 64)(PNG).shape == (3, 8, 8)
 
 
 def test_mutated_files_give_pillows_pixels_or_an_error():

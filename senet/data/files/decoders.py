@@ -5,7 +5,7 @@ other libraries, where they are installed.
 
 Every decoder asks which box of the image is wanted, once, and tells it nothing but the height and the width: so a
 random crop is the same one, drawn from the same numbers, whatever decodes. Pillow, and with it torchvision and timm,
-ignores the EXIF orientation, and so does every decoder here.
+ignores the EXIF orientation but in TIFF files, and so does every decoder here.
 """
 
 import functools
@@ -57,6 +57,9 @@ class Decoder(Protocol):
 
 def open_image(data: bytes) -> Image.Image:
     """Open an encoded image as Pillow does; its words for what it does not know would show an address in memory."""
+    Image.MAX_IMAGE_PIXELS = (
+        None  # the limit is data.max_pixels, see check_size: here Pillow would have its own
+    )
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:

@@ -13,10 +13,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from senet.data.config import SplitName
 from senet.data.files import Records, checksum, names_id
 from senet.data.files.decoders import decode_reference
-from senet.data.files.folder import ImageTree, class_folders, list_images, report_folder, walk_class
+from senet.data.files.folder import ImageTree, list_images, report_folder, walk_class
 from senet.data.files.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
 from senet.data.sets import CsvConfig, stored_images
 from senet.data.tools import add_source, work
@@ -71,7 +73,6 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
     places: list[tuple[str, str]] = []
     problems: dict[str, list[str]] = defaultdict(list)
     splits: dict[str, Any] = {}
-    filled: list[set[str]] = []
     opened = _splits(source, images, problems)
     for records in opened:
         look = partial(_inspect, records)
@@ -79,13 +80,13 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
         findings += found
         names = names_id(records.names, records.labels)
         splits[records.split] = {"id": manifest_id(found), "images": len(found), "names": names}
-        classes = [records.classes[label] for label in records.labels.tolist()]
-        places += [(records.split, name) for name in classes]
-        filled.append(set(classes))
+        places += [(records.split, records.classes[label]) for label in records.labels.tolist()]
         _check_names(records, problems)
-    if len(filled) == 2:
-        problems["missing-in-val"] += sorted(filled[0] - filled[1])
-        problems["missing-in-train"] += sorted(filled[1] - filled[0])
+    counts = Counter(places)
+    if len(splits) == 2:
+        train, val = ({name for of, name in counts if of == split} for split in splits)
+        problems["missing-in-val"] += sorted(train - val)
+        problems["missing-in-train"] += sorted(val - train)
     for finding in findings:
         for problem in finding.problems:
             problems[problem].append(finding.path)
@@ -107,7 +108,7 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
     write_text(out / "manifest.csv", text.getvalue())
     write_json(out / "check.json", report)
     pictures = _pictures(opened, findings, report["problems"])
-    described = describe(report, Counter(places), findings, pictures)
+    described = describe(report, counts, findings, pictures)
     write_text(out / "check.html", described.encode(errors="replace").decode())
     return report
 
@@ -126,12 +127,15 @@ def _splits(source: Path, images: Path | None, problems: dict[str, list[str]]) -
         return [config.records(name, None) for name in names]
     found: list[Records] = []
     for folder in map(config.folder, names):
-        classes = class_folders(folder)
-        if not classes:
-            raise UserError(f"{folder} has no class folders: images belong in {folder}/CLASS/")
-        _check_folders(folder, classes, problems)
         listing = list_images(folder)
-        found.append(ImageTree(folder, listing.names, listing.labels, classes))
+        if not listing.counts:
+            raise UserError(f"{folder} has no class folders: images belong in {folder}/CLASS/")
+        empty = [name for name, count in listing.counts.items() if not count]
+        problems["empty-class"] += [f"{folder.name}/{name}" for name in empty]
+        for part in (part for name in listing.counts for part in walk_class(folder, name)):
+            others = [file for files in part.others.values() for file in files]
+            problems["not-an-image"] += [f"{folder.name}/{part.path}/{file}" for file in others]
+        found.append(ImageTree(folder, listing.names, listing.labels, list(listing.counts)))
     return found
 
 
@@ -140,17 +144,6 @@ def _inspect(records: Records, index: int) -> Finding:
     with suppress(OSError):
         data = records.read(index)
     return inspect(data, f"{records.split}/{records.name(index)}")
-
-
-def _check_folders(split: Path, classes: list[str], problems: dict[str, list[str]]) -> None:
-    for name in classes:
-        images = 0
-        for folder in walk_class(split, name):
-            images += len(folder.images)
-            others = [file for files in folder.others.values() for file in files]
-            problems["not-an-image"] += [f"{split.name}/{folder.path}/{file}" for file in others]
-        if not images:
-            problems["empty-class"].append(f"{split.name}/{name}")
 
 
 def _check_names(records: Records, problems: dict[str, list[str]]) -> None:
@@ -169,8 +162,6 @@ def _check_duplicates(
         if finding.size:
             same[finding.hash].append((finding.path, *place))
     for files in same.values():
-        if len(files) < 2:
-            continue
         paths, splits, classes = zip(*files, strict=True)
         if len(set(splits)) > 1:
             problems["duplicate-across-splits"] += paths
@@ -189,17 +180,14 @@ def _pictures(
     """Return thumbnails of the first files of every problem, as far as they can be read, by path."""
     wanted = {path for paths in problems.values() for path in paths[:PICTURES]}
     places = ((records, index) for records in opened for index in range(len(records)))
-    from torchvision.transforms.functional import to_pil_image
-
     found = {}
     for (records, index), finding in zip(places, findings, strict=True):
         if finding.path in wanted and "too-large" not in finding.problems:
             # Many are wanted because they cannot be read.
             with suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                found[finding.path] = thumbnail(
-                    to_pil_image(decode_reference(records.read(index), "RGB")), THUMBNAIL
-                )
+                pixels = decode_reference(records.read(index), "RGB").permute(1, 2, 0)
+                found[finding.path] = thumbnail(Image.fromarray(pixels.numpy()), THUMBNAIL)
     return found
 
 
@@ -220,9 +208,8 @@ def describe(
     errors = sum(len(paths) for kind, paths in report["problems"].items() if kind in ERRORS)
     facts = {name: f"{split['images']:,} images" for name, split in report["splits"].items()}
     facts |= {"classes": f"{len({name for _, name in counts}):,}", "size": f"{report['bytes'] / 1e6:,.1f} MB"}
-    facts |= {
-        "pixels": ", ".join(f"{mode} {n:,}" for mode, n in Counter(report["modes"]).most_common() if mode)
-    }
+    modes = Counter(report["modes"]).most_common()
+    facts |= {"pixels": ", ".join(f"{mode} {n:,}" for mode, n in modes if mode)}
     facts |= {"manifest": report["id"], "folder": report["root"]}
     problems = [
         _problem(kind, paths, pictures)
