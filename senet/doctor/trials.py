@@ -1,18 +1,19 @@
-"""Small runs that are hurt, resumed to their end, and compared with runs that nothing happened to."""
+"""Small runs that are hurt, resumed to their end, and compared bit for bit with runs that nothing happened to."""
 
 import random
 import tempfile
 import time
-from collections.abc import Mapping
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from senet.data.sets import FakeConfig
-from senet.doctor.faults import Fault
-from senet.doctor.job import TrainJob
-from senet.doctor.parts import PARTS, digests, is_readable, saved_step, steps_done
+from senet.doctor.faults import Fault, TrainJob
 from senet.errors import UserError
 from senet.rundir import RunDir
+from senet.weights import read_checkpoint
+from senet.weights.checkpoint import digest
 
 GLOBAL_BATCH, EPOCHS, CLASSES, PER_CLASS, EVERY = 8, 3, 4, 16, 3
 STEPS = EPOCHS * CLASSES * PER_CLASS // GLOBAL_BATCH
@@ -23,6 +24,9 @@ SETTINGS = (
     f"checkpoint.every_n_steps={EVERY}", "ema.decay=0.9", "optimizer.lr=0.01",
 )  # fmt: skip
 """A run of seconds with all that a resume must restore: random crops, mixup, momentum, BN, an average."""
+PARTS = ("weights", "average", "optimiser", "BN", "record", "metrics.csv", "steps.csv", "predictions")
+"""What is compared. The record is what a checkpoint says of the run: figures, samples seen, sums of the epoch."""
+_BN = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True)
@@ -31,28 +35,20 @@ class Outcome:
 
     Attributes:
         fault: that was tried.
-        step: the last step in ``steps.csv`` when it had happened.
         said: how the run ended, in its own words where it could say any.
         ended: seconds from the fault until no process was left.
-        readable: whether everything in the run directory could be read before it was resumed.
         repeated: steps that were done and had to be done again.
         recovered: seconds from the resume until the run was past where it had been.
-        same: for each of ``PARTS``, whether it ended as the undisturbed run's.
+        wrong: the ``PARTS`` that ended otherwise than the undisturbed run's, and "directory" if anything in it could
+            not be read before it was resumed.
     """
 
     fault: Fault
-    step: int
     said: str
     ended: float
-    readable: bool
     repeated: int
     recovered: float
-    same: Mapping[str, bool]
-
-    @property
-    def right(self) -> bool:
-        """Whether nothing was lost."""
-        return self.readable and all(self.same.values())
+    wrong: list[str]
 
 
 class Trials:
@@ -68,9 +64,10 @@ class Trials:
 
         self.out, self.random = out, random.Random(seed)
         self.images = out / "images"
-        FakeConfig(
+        photographs = FakeConfig(
             root=str(self.images), num_classes=CLASSES, train_per_class=PER_CLASS, sides=(24, 32)
-        ).write()
+        )
+        photographs.write()
         self._whole: dict[int, dict[str, str]] = {}
 
     def whole(self, ranks: int) -> dict[str, str]:
@@ -98,22 +95,30 @@ class Trials:
                 run = self._await_moment(fault, job)
                 at, everyone = time.monotonic(), job.everyone()
                 mend = fault.hurt(job, self.images)
-                status, ended = job.wait(everyone), time.monotonic() - at
-                mend()
+                try:
+                    status, ended = job.wait(everyone), time.monotonic() - at
+                finally:
+                    if mend:
+                        mend()
             if status != 0:
                 break
         else:
             raise UserError(f"{fault.name}: a run ended before it could be hurt, three times")
-        step, readable, saved, said = steps_done(run), is_readable(run), saved_step(run), job.said()
+        step, said = steps_done(run), job.said()
+        wrong = [] if is_readable(run) else ["directory"]
+        saved = step if wrong else saved_step(run)
+        found: dict[str, str] = {}
         at = time.monotonic()
         with TrainJob([f"resume={run.path}"], run.path.parent / "resumed.txt") as job:
             job.wait_until(lambda: steps_done(run) > step, "a resumed run")
             recovered = time.monotonic() - at
-            found = digests(run) if (failed := job.wait()) == 0 else {}
+            failed = job.wait() != 0
+            with suppress(UserError):  # what is lost differs
+                found = {} if failed else digests(run)
         said += f"; resumed: {job.said()}" if failed else ""
         said = said.replace(str(run.path), "RUN").replace(str(self.images), "DIR")
-        same = {part: found.get(part) == whole[part] for part in PARTS}
-        return Outcome(fault, step, said, ended, readable, max(0, step - saved), recovered, same)
+        wrong += [part for part in PARTS if found.get(part) != whole[part]]
+        return Outcome(fault, said, ended, max(0, step - saved), recovered, wrong)
 
     def _start(self, ranks: int, name: str) -> TrainJob:
         runs = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.out))
@@ -144,3 +149,56 @@ def _run_of(job: TrainJob) -> RunDir:
     for record in job.output.parent.glob("2*/run.json"):
         return RunDir(record.parent)
     raise UserError(f"a run did not start: {job.said()}")
+
+
+# What a run left behind -----------------------------------------------------------------------------------
+
+
+def digests(run: RunDir) -> dict[str, str]:
+    """Return a digest of each of ``PARTS`` of a finished run, which any changed bit changes.
+
+    Raises:
+        UserError: if a checkpoint is missing or damaged.
+    """
+    parts: defaultdict[str, dict[object, object]] = defaultdict(dict)
+    for which in ("last", "best"):
+        checkpoint = read_checkpoint(run.checkpoint(which))
+        for key, value in checkpoint.state_dict.items():
+            part = "BN" if key.endswith(_BN) else "average" if key.startswith("ema.") else "weights"
+            parts[part][which, key] = value
+        parts["optimiser"][which] = checkpoint.content["optimizer_states"]
+        # Its configuration names folders.
+        parts["record"][which] = {key: value for key, value in checkpoint.record.items() if key != "config"}
+    for file in (run.metrics_file, run.steps_file):
+        parts[file.name][""] = file.read_bytes()
+    for file in sorted(run.predictions_file("last", "raw").parent.iterdir()):
+        parts["predictions"][file.name] = file.read_bytes()
+    return {name: digest(parts[name]) for name in PARTS}
+
+
+def is_readable(run: RunDir) -> bool:
+    """Whether the records, tables and checkpoints that are there can all be read."""
+    try:
+        run.record(), run.config(), run.metrics()
+        for which in ("last", "best"):
+            if run.checkpoint(which).exists():
+                read_checkpoint(run.checkpoint(which))
+                run.predictions(which, "raw")
+    except (UserError, ValueError, OSError):
+        return False
+    return True
+
+
+def steps_done(run: RunDir) -> int:
+    """Return the last step of ``steps.csv``, 0 if there is none."""
+    try:
+        *_, last = run.steps_file.read_text().splitlines()
+        return int(last.partition(",")[0])
+    except (OSError, ValueError):  # it is not there yet, or has no whole row
+        return 0
+
+
+def saved_step(run: RunDir) -> int:
+    """Return the step of the last checkpoint, 0 without one."""
+    last = run.checkpoint("last")
+    return read_checkpoint(last).step if last.exists() else 0

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import senet.training.run  # noqa: F401 - once, for all forks
-from senet.doctor.job import TrainJob, send
-from senet.doctor.parts import saved_step, steps_done
+from senet.doctor.faults import TrainJob, send
+from senet.doctor.trials import saved_step, steps_done
 from senet.processes import processes
 from senet.rundir import RunDir
 from senet.training.console import say, setup_console
