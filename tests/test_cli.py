@@ -41,7 +41,7 @@ def test_every_help_fits_80_columns(command: str, monkeypatch, capsys):
 
 
 def test_the_status_of_a_study_fits_80_columns(tmp_path: Path, monkeypatch, capsys):
-    for where in ("senet.terminal", "senet.study.table"):
+    for where in ("senet.terminal", "senet.study.commands"):
         monkeypatch.setattr(f"{where}.terminal_width", lambda *_: 80)
     ledger = Ledger(tmp_path)
     ledger.points = {label: PlannedPoint(label, []) for label in ("model=se_resnet18", "model=resnet18")}

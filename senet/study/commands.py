@@ -12,6 +12,9 @@ from typing import Any
 
 import torch
 
+from senet.analysis.columns import report_columns
+from senet.analysis.rows import build_rows
+from senet.analysis.runs import collect
 from senet.errors import UserError
 from senet.ledger import DONE, Job, Ledger
 from senet.plugins import integration
@@ -20,7 +23,8 @@ from senet.study.archive import archive
 from senet.study.executors import JobSlot, LauncherConfig, build_executor, build_slots
 from senet.study.plan import Request, composing, key_of, parse, plan, points_of, study_directory
 from senet.study.runner import EachOnce, Runner, Source
-from senet.study.table import show
+from senet.table import Table
+from senet.terminal import terminal_width
 from senet.training import launch
 from senet.training.console import FAILED, OK, say, setup_console, under_torchrun
 from senet.training.entry import in_one_line, register_models
@@ -88,9 +92,35 @@ def execute(ledger: Ledger, launcher: LauncherConfig, source: Source, jobs: list
     interrupted = Runner(ledger, build_executor(launcher, ledger.path), slots, source).run()
     show(ledger, reported=True)
     if interrupted:
-        say(f"stopped; continue with: train.py -m {shlex.join(ledger.head['command'])}")
+        say(f"stopped; continue with: {_again(ledger)}")
     status = source.conclude()
     return INTERRUPTED if interrupted else status
+
+
+def show(ledger: Ledger, *, reported: bool = False) -> None:
+    """Print the study's table, or with ``reported`` write and print its report, and every job that is not done."""
+    if reported and any(job.status == "finished" for job in ledger.jobs.values()):
+        from senet.analysis.report import report  # draws: nothing else of a study waits for matplotlib
+
+        say(f"\n{report([ledger.path]).text}")
+        say(f"report    {ledger.path / 'report' / 'report.html'}")
+    elif ledger.points:  # a search that has drawn nothing has none
+        rows = build_rows(collect([ledger.path]), "last")
+        say(f"\n{Table(report_columns(rows), rows).text(empty='-', width=terminal_width())}")
+    say("")
+    left = [job for job in ledger.jobs.values() if job.status not in DONE]
+    for job in left:
+        reason = f": {job.reason}" if job.reason else ""
+        say(f"{job.status}: {job.label}, seed {job.seed}{reason} ({job.run})")
+    if left and "search" not in ledger.head:  # whose failed trials are findings
+        say(f"{len(left)} of {len(ledger.jobs)} runs are missing; run them with: {_again(ledger)}")
+
+
+def _again(ledger: Ledger) -> str:
+    """Return the command that runs what is missing of a study, its extensions too."""
+    if "search" in ledger.head:
+        return f"train.py {shlex.join(ledger.head['command'])}"
+    return f"senet study retry {shlex.quote(str(ledger.path))}"
 
 
 def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[JobSlot]:
@@ -116,7 +146,7 @@ def status(path: Path) -> int:
 
 def retry(path: Path, typed: list[str]) -> int:
     """Run what is missing, failed or killed, each from its last checkpoint; no configuration is composed again."""
-    _refuse_search(path, "goes on with its command: train.py {command}")
+    _refuse_search(path, "goes on with its command: {command}")
     with Ledger.locked(path.resolve()) as ledger:
         jobs = list(ledger.jobs.values())
         gone = [job.label for job in jobs if not ledger.directory(job).config_file.is_file()]
@@ -139,9 +169,9 @@ def extend(path: Path, typed: list[str]) -> int:
 
 
 def _refuse_search(path: Path, text: str) -> None:
-    head = Ledger.open(path).head
-    if "search" in head:
-        raise UserError(f"a search {text.format(command=' '.join(head['command']))}")
+    ledger = Ledger.open(path)
+    if "search" in ledger.head:
+        raise UserError(f"a search {text.format(command=_again(ledger))}")
 
 
 def _launcher(ledger: Ledger, typed: list[str]) -> LauncherConfig:
@@ -173,9 +203,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         if action == "archive":
             command.add_argument("out", type=Path, metavar="OUT", help="a directory, new or of before")
         elif action != "status":
-            command.add_argument(
-                "overrides", nargs="*", metavar="KEY=VALUE", help="seed=..., launcher.slots=JxD"
-            )
+            settable = "seed=..., launcher.slots=JxD"
+            command.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=settable)
     text = "print a sweep file for `wandb sweep`, from lists of values: lr=0.1,0.2, or search=optuna's space"
     command = actions.add_parser("export-wandb", help=text, description=text)
     command.add_argument("overrides", nargs="+", metavar="KEY=VALUE", help="as for train.py")
@@ -198,4 +227,4 @@ def run(arguments: argparse.Namespace) -> int:
             return extend(arguments.study, arguments.overrides)
         wandb = integration("wandb_sweep", package="wandb", asked="export-wandb")
         print(wandb.export(arguments.overrides, arguments.method), end="")
-        return 0
+        return OK

@@ -1,6 +1,7 @@
 """Optuna's ask and tell, with an executor that runs nothing: counts, pruning, failures, going on."""
 
 import math
+import shlex
 from pathlib import Path
 
 import optuna
@@ -13,6 +14,7 @@ from senet import UserError
 from senet.integrations import optuna_search
 from senet.integrations.optuna_search import distributions
 from senet.rundir import RunDir
+from senet.study import commands
 
 SEARCH = ("search=optuna", "search.pruner=none")
 
@@ -170,6 +172,22 @@ def test_what_is_drawn_is_what_hydra_reads():
 def test_a_figure_that_there_is_not_is_said_before_anything_runs(study, tmp_path: Path):
     with pytest.raises(UserError, match=r'search\.metric=val/top2 is no figure .*did you mean "val/top'):
         study(FakeExecutor(quality), *SEARCH, "search.metric=val/top2")
+
+
+def test_a_search_goes_on_with_its_own_command_and_its_failures_are_findings(study, tmp_path: Path, caplog):
+    caplog.set_level("INFO", logger="senet")
+    rates = iter([0, 1])
+
+    def curve(config: dict) -> list[float] | int:
+        return quality(config) if next(rates) else 1
+
+    assert study(FakeExecutor(curve), *SEARCH, "search.trials=2", "name='a b'") == 0
+    assert "trials    2: 1 complete, 1 fail" in caplog.text
+    assert "study retry" not in caplog.text  # which a search refuses
+    ledger = ledger_of(tmp_path)
+    with pytest.raises(UserError, match="a search goes on with its command") as refused:
+        commands.retry(ledger["path"], [])
+    assert shlex.split(str(refused.value).partition("train.py ")[2]) == ledger["command"]
 
 
 def test_equal_draws_share_one_run(study, tmp_path: Path):

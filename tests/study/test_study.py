@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from study_fakes import ROOT, FakeExecutor, ledger_of, statuses
 
-from senet import UserError, model_names
+from senet import UserError, cli, model_names
 from senet.ledger import Ledger
 from senet.rundir import RunDir
 from senet.study import commands
@@ -252,6 +253,21 @@ def test_a_stop_asked_for_while_a_job_starts_stops_that_job(study, tmp_path: Pat
     assert study(executor, "se.reduction=2,4", "seed=0", "launcher.slots=1x1") != 0
     assert executor.stopped == ["1"]
     assert len(executor.started) == 1
+
+
+def test_an_extension_that_was_stopped_goes_on_as_it_says(study, tmp_path: Path, caplog):
+    """The study's own command has other seeds."""
+    caplog.set_level("INFO", logger="senet")
+    assert study(FakeExecutor(flat), "se.reduction=2,4", "seed=0") == 0
+    path = ledger_of(tmp_path)["path"]
+    executor = FakeExecutor(flat)
+    executor.poll = lambda handle: os.kill(os.getpid(), signal.SIGTERM) or FakeExecutor.poll(executor, handle)  # type: ignore[method-assign]
+    assert study(executor, call=lambda: commands.extend(path, ["seed=1"])) == commands.INTERRUPTED
+    assert list(statuses(tmp_path).values()).count("finished") < 4
+    command = shlex.split(caplog.text.rpartition("stopped; continue with: ")[2].splitlines()[0])
+    assert command[0] == "senet"
+    assert study(FakeExecutor(flat), call=lambda: cli.main(command[1:])) == 0
+    assert list(statuses(tmp_path).values()) == ["finished"] * 4
 
 
 def test_only_one_driver_at_a_time(study, tmp_path: Path):

@@ -153,7 +153,7 @@ def test_interrupt_stops_the_jobs_in_order(tmp_path: Path):
     driver.send_signal(signal.SIGINT)
     output = finish(driver, 90)
     assert driver.returncode == 130, output
-    assert "continue with: train.py -m" in output
+    assert f"continue with: senet study retry {ledger_of(tmp_path)['path']}\n" in output
     jobs = ledger_of(tmp_path)["jobs"].values()
     assert {(job["status"], job["reason"]) for job in jobs} == {("killed", "stopped, with a checkpoint")}
     assert processes_of(tmp_path) == []
