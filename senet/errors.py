@@ -33,6 +33,8 @@ def did_you_mean(word: str, valid: Iterable[str]) -> str:
 
 def in_a_line(error: Exception) -> str:
     """Return what an error says, on one line."""
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     reason = str(error).strip().splitlines()

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,14 @@ class Ledger:
         """Add a row, or set what may change of one there is.
 
         Raises:
-            UserError: if another row of the study builds and trains the same.
+            UserError: if it builds and trains something else than when it was added, or another row the same.
         """
+        known = self.points.get(point.label)
+        if known is not None and known.signature not in ("", point.signature):
+            raise UserError(
+                f"{point.label}: its configuration files have changed since the study began: start a new study, "
+                "in another runs_dir"
+            )
         for other in self.points.values():
             if other.signature == point.signature and other.label != point.label:
                 raise UserError(
@@ -162,5 +168,7 @@ class Ledger:
             run = self.directory(job)
             if not run.record_file.is_file():
                 job.status, job.reason, job.handle = "missing", None, None
-            elif job.handle is None and job.status not in DONE and run.record()["status"] == "finished":
-                job.status, job.reason = "finished", None
+            elif job.handle is None and job.status not in DONE:
+                with suppress(UserError):  # a damaged record: who runs the job or reports on it says so
+                    if run.record().get("status") == "finished":
+                        job.status, job.reason = "finished", None

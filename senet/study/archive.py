@@ -27,6 +27,12 @@ def archive(study: Path, out: Path) -> int:
     done = [job for job in ledger.jobs.values() if job.status == "finished"]
     if not done:
         raise UserError(f"{study}: no run has finished yet")
+    if out.resolve() == ledger.path:
+        raise UserError(f"{out} is the study itself: name another directory")
+    if Ledger.lies_in(out) and Ledger.open(out).head.get("name") != ledger.head.get("name"):
+        raise UserError(
+            f"{out} holds another study, {Ledger.open(out).head.get('name')}: name another directory"
+        )
     for job in done:
         _archive_run(ledger.directory(job), RunDir(out / job.run))
     for job in ledger.jobs.values():
@@ -40,9 +46,8 @@ def _archive_run(run: RunDir, kept: RunDir) -> None:
     predictions = [run.predictions_file("last", weights) for weights in ("raw", "ema")]
     (kept.path / predictions[0].parent.name).mkdir(parents=True, exist_ok=True)
     kept.write_config(run.config() | {"runs_dir": "runs"})  # wherever that was
-    for file in filter(
-        Path.is_file, (run.summary_file, run.metrics_file)
-    ):  # without validation there are no metrics
+    # Without validation there are no metrics.
+    for file in filter(Path.is_file, (run.summary_file, run.metrics_file)):
         shutil.copyfile(file, kept.path / file.name)
     record = {key: value for key, value in run.record().items() if key not in HERE_ONLY}
     write_json(kept.record_file, record)

@@ -132,8 +132,9 @@ def _gpus(trainer: Mapping[str, Any]) -> list[str]:
     """Return the GPUs of this machine that jobs may use, as CUDA_VISIBLE_DEVICES names them."""
     if launch.accelerator(trainer) not in ("gpu", "cuda"):
         return []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()  # CUDA sees none from the first on that there is not
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
+    return visible.split(",")[:count]
 
 
 def status(path: Path) -> int:

@@ -1,6 +1,7 @@
 """Where jobs run: processes of this machine, or an engine that is an integration, behind three methods."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,11 +15,11 @@ from senet.rundir import RunDir
 
 ENGINE_JOBS = 64
 """Most jobs that an engine is given at once where ``launcher.slots`` says nothing; it queues them itself."""
-GONE = -1
-"""Exit status of a process that ended unseen."""
+GONE = 1000
+"""What stands for the exit status of a process that ended unseen; no process has it, and no signal minus it."""
 
-_FOREIGN = ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "RANK", "ROLE_RANK", "WORLD_SIZE")
-_FOREIGN_PREFIXES = ("MASTER_", "TORCHELASTIC_", "SLURM_", "WANDB_RUN", "WANDB_SWEEP", "PET_")
+_FOREIGN = re.compile(r"(\w+_)?(RANK|WORLD_SIZE)$|(MASTER|TORCHELASTIC|SLURM|PET)_|WANDB_(RUN|SWEEP)")
+"""The names of what belongs to a process's own ranks, SLURM step or wandb run."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +45,7 @@ class Executor(Protocol):
 
 def job_environment(gpus: tuple[str, ...] = ()) -> dict[str, str]:
     """Return this process's environment without what belongs to its own ranks, SLURM step or wandb run."""
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in _FOREIGN and not key.startswith(_FOREIGN_PREFIXES)
-    }
+    environment = {key: value for key, value in os.environ.items() if not _FOREIGN.match(key)}
     return environment | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
 
 
@@ -71,9 +68,14 @@ def start_job(run: Path, environment: dict[str, str], *, session: bool = False) 
 
 
 class LocalProcesses:
-    """Jobs as process groups of this machine, each with its own cores and GPUs."""
+    """Jobs as process groups of this machine, each with its own cores and GPUs.
 
-    def __init__(self) -> None:
+    Args:
+        study: directory of their runs.
+    """
+
+    def __init__(self, study: Path) -> None:
+        self._study = study
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def submit(self, run: Path, slot: JobSlot) -> str:
@@ -97,7 +99,9 @@ class LocalProcesses:
             command = Path(f"/proc/{handle}/cmdline").read_bytes()
         except OSError:
             return GONE
-        return None if b"senet.training.jobs" in command else GONE
+        # Another process may have its number by now, the job of another study too.
+        mine = b"senet.training.jobs" in command and os.fsencode(self._study) in command
+        return None if mine else GONE
 
     def stop(self, handle: str, *, now: bool = False) -> None:
         """Send SIGTERM to the process, or SIGKILL to its group."""
@@ -129,7 +133,7 @@ def build_executor(config: LauncherConfig, study: Path) -> Executor:
     """Return the executor that ``launcher=`` names."""
     name = config.executor
     if name == "local":
-        return LocalProcesses()
+        return LocalProcesses(study)
     engine = integration(f"{name}_jobs", package=name, asked=f"launcher={name}", extra=name)
     executor: Executor = engine.executor(study / name, config.parameters)
     return executor
@@ -169,13 +173,14 @@ def _jobs_at_once(config: LauncherConfig, devices: int) -> int | None:
     """Return J of ``launcher.slots``, ``None`` if nothing is said."""
     if config.slots is None:
         return None
-    jobs, _, each = str(config.slots).partition("x")
-    if not (jobs.isdigit() and each.isdigit() and int(jobs) and int(each)):
+    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", str(config.slots), re.ASCII)
+    if found is None:
         raise UserError(
             f"launcher.slots={config.slots} must be JxD, e.g. 4x2: 4 jobs at once of 2 devices each"
         )
-    if int(each) != devices:
+    jobs, each = map(int, found.groups())
+    if each != devices:
         raise UserError(
             f"launcher.slots={config.slots}: {each} devices per job, but trainer.devices={devices}"
         )
-    return int(jobs)
+    return jobs

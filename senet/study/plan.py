@@ -27,7 +27,7 @@ from senet.training.effects import check_typed
 from senet.training.entry import STUDY_SECTIONS, check_run, plain, run_record
 from senet.training.validation import validate
 
-SHARED = {"trainer", "trainer.devices", "trainer.accelerator", "runs_dir"}
+SHARED = {"trainer", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "runs_dir"}
 """Keys that must be the same for all jobs of a study."""
 
 _WIDTHS = ("reduction", "round_to", "stages")
@@ -157,7 +157,7 @@ def _values(override: Override) -> list[str]:
 
 def _seed(line: str) -> int:
     text = line.partition("=")[2]
-    if not text.isdigit():
+    if not text.isdecimal():
         raise UserError(f"{line}: a seed is a whole number")
     return int(text)
 
@@ -266,33 +266,24 @@ def plan(points: list[PlannedPoint], seeds: list[int], ledger: Ledger) -> list[J
         UserError: for the first mistake, naming the point; for two points that are the same, and for a point of the
             ledger that is no longer what it was.
     """
-    planned: list[tuple[PlannedPoint, int, RunConfig]] = []
+    planned: list[tuple[PlannedPoint, list[RunConfig]]] = []
     common = set.intersection(*(set(point.overrides) for point in points))
     idle: list[UserError] = []  # where what all points have in common does nothing
     for point in points:
-        for seed in seeds:
-            try:
-                values = compose_run([*point.overrides, f"seed={seed}"])
-                if seed == seeds[0]:
-                    config, network = check_run(values, None)
-                    _check_effects(config, point, common, idle)
-                    built = signature(config, network)
-                    if point.signature not in ("", built):
-                        raise UserError(
-                            "its configuration files have changed since the study began: start a new study"
-                        )
-                    point.signature = built
-                else:
-                    config = RunConfig.of(values)
-            except UserError as error:
-                raise UserError(f"{point.label}: {error}") from error
-            planned.append((point, seed, config))
-        ledger.add_point(point)
+        try:
+            first, *others = (compose_run([*point.overrides, f"seed={seed}"]) for seed in seeds)
+            config, network = check_run(first, None)
+            _check_effects(config, point, common, idle)
+            planned.append((point, [config, *map(RunConfig.of, others)]))
+        except UserError as error:
+            raise UserError(f"{point.label}: {error}") from error
+        ledger.add_point(replace(point, signature=signature(config, network)))
     if len(idle) == len(points):
         raise idle[0]
     ledger.head["seeds"] = sorted({*ledger.head.get("seeds", []), *seeds})
-    planned.sort(key=lambda entry: seeds.index(entry[1]))
-    return [enter(ledger, *entry) for entry in planned]
+    return [
+        enter(ledger, point, seed, configs[i]) for i, seed in enumerate(seeds) for point, configs in planned
+    ]
 
 
 def _check_effects(config: RunConfig, point: PlannedPoint, common: set[str], idle: list[UserError]) -> None:

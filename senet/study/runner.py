@@ -3,10 +3,11 @@
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from senet.errors import UserError, in_a_line
 from senet.ledger import DONE, Job, Ledger
 from senet.rundir import RunDir
 from senet.study.executors import GONE, Executor, JobSlot
@@ -118,15 +119,17 @@ class Runner:
     def _start(self, job: Job, slot: JobSlot) -> None:
         run = self.ledger.directory(job)
         resumed = run.checkpoint("last").exists()
-        if not resumed:
-            run.start_over()
-        run.update(status="starting", error=None)
         job.attempts += 1
         job.started, job.reason, job.status = time.time(), None, "running"
         try:
+            if not resumed:
+                run.start_over()
+            run.update(status="starting", error=None)
             job.handle = self.executor.submit(run.path, slot)
-        except Exception as error:  # one job that an engine refuses must not end the study
-            job.status, job.reason = "failed", f"it could not be started: {error}"
+        except (
+            Exception
+        ) as error:  # one job whose directory is gone, or that an engine refuses, must not end the study
+            job.status, job.reason = "failed", f"it could not be started: {in_a_line(error)}"
             self._free.append(slot)
             self._tell(job)
             self.source.ended(job, interrupted=False)
@@ -194,7 +197,9 @@ class Runner:
 
 def close(job: Job, run: RunDir, status: int) -> None:
     """Enter how a job ended, from its run's record and its process's exit status."""
-    record: dict[str, Any] = run.record() if run.record_file.is_file() else {}
+    record: dict[str, Any] = {}
+    with suppress(UserError):  # it is gone or damaged: then the exit status says what there is to say
+        record = run.record()
     recorded, error = record.get("status"), record.get("error")
     job.handle = None
     if job.started is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from senet.files import write_json
 from senet.rundir import RunDir
+from senet.study.executors import GONE
 from senet.training.loggers import CsvTable
 
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,7 @@ class FakeExecutor:
 
     def poll(self, handle: str) -> int | None:
         if handle not in self.jobs:
-            return -1
+            return GONE
         status = next(self.jobs[handle])
         if status is not None:
             self.at_once -= 1

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -45,8 +46,8 @@ def ended(executor: executors.Executor, handle: str) -> int:
     return status
 
 
-def test_local_processes(runs: tuple[Path, Path]):
-    executor = executors.LocalProcesses()
+def test_local_processes(runs: tuple[Path, Path], tmp_path: Path):
+    executor = executors.LocalProcesses(tmp_path)
     short, long = (executor.submit(run, JobSlot()) for run in runs)
     assert ended(executor, short) == 7
     while not (runs[1] / "ready").exists():
@@ -54,7 +55,19 @@ def test_local_processes(runs: tuple[Path, Path]):
     executor.stop(long)
     assert ended(executor, long) == 143
     assert (runs[1] / "stopped").exists()
-    assert executors.LocalProcesses().poll(short) == GONE
+    assert executors.LocalProcesses(tmp_path).poll(short) == GONE
+
+
+def test_a_process_number_that_another_study_has_now_is_not_waited_for(tmp_path: Path):
+    """An earlier driver wrote it down; since then the machine has given it away again."""
+    run = tmp_path / "theirs" / "run"
+    words = [sys.executable, "-c", "print(1, flush=True); input()", "senet.training.jobs", "train", str(run)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline()  # it runs, under its own name
+        handle = str(process.pid)
+        assert executors.LocalProcesses(tmp_path / "theirs").poll(handle) is None
+        assert executors.LocalProcesses(tmp_path / "ours").poll(handle) == GONE
+        process.kill()
 
 
 @pytest.mark.slow

@@ -13,12 +13,13 @@ import pytest
 from study_fakes import ROOT, FakeExecutor, ledger_of, statuses
 
 from senet import UserError, cli, model_names
-from senet.ledger import Ledger
+from senet.ledger import Job, Ledger
 from senet.rundir import RunDir
 from senet.study import commands
 from senet.study.archive import archive
-from senet.study.executors import LauncherConfig, build_slots, job_environment
+from senet.study.executors import GONE, LauncherConfig, build_slots, job_environment
 from senet.study.plan import composing, parse, points_of
+from senet.study.runner import close
 from senet.training.entry import command_line
 
 ABLATIONS = sorted(path.stem for path in (ROOT / "configs" / "ablation").glob("*.yaml"))
@@ -120,6 +121,7 @@ def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
         ("ablation=squeeze launcher.slots=2", "must be JxD"),
         ("ablation=squeeze launcher.slots=2x2", "trainer.devices=1"),
         ("ablation=squeeze trainer.devices=1,2", "share its slots"),
+        ("trainer.num_nodes=1,2", "share its slots"),
         ("optimizer.lr=0.1,-1", "optimizer.lr=-1"),
         ("optimizer.lr=interval(0.1,1)", "search=optuna draws from ranges"),
         ("search=optuna seed=0,1", "drop"),
@@ -156,6 +158,26 @@ def test_a_users_own_configurations_are_known_to_a_study_and_to_its_extension(st
     assert len(jobs) == 4
     assert {RunDir(ledger["path"] / job["run"]).config()["optimizer"]["lr"] for job in jobs} == {0.0625}
     assert {job["label"] for job in jobs} == {"se.reduction=2", "se.reduction=4"}
+
+
+def test_a_point_whose_file_has_changed_is_not_mixed_with_what_it_was(study, tmp_path: Path):
+    """What is common to the points, and so the study's directory, is as before."""
+    recipe = tmp_path / "mine" / "recipe" / "own.yaml"
+    recipe.parent.mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [quick]\noptimizer: {lr: 0.0625}\n"
+    recipe.write_text(text)
+    words = ("--config-dir", str(tmp_path / "mine"), "recipe=own,quick")
+    assert study(FakeExecutor(flat), *words, "seed=0") == 0
+    recipe.write_text(text.replace("0.0625", "0.125"))
+    again = FakeExecutor(flat)
+    with pytest.raises(
+        UserError, match="recipe=own: its configuration files have changed since the study began"
+    ):
+        study(again, *words, "seed=0,1")
+    assert again.started == []
+    recipe.write_text(text)
+    assert study(again, *words, "seed=0,1") == 0
+    assert len(again.started) == 2
 
 
 def test_study_settings_without_m(monkeypatch, capsys):
@@ -211,6 +233,44 @@ def test_failures_do_not_end_a_study_and_are_told(study, tmp_path: Path, caplog)
     assert len(healed.started) == 4
     assert {job["attempts"] for job in ledger_of(tmp_path)["jobs"].values()} == {1, 2}
     assert commands.status(path) == 0
+
+
+def test_a_directory_that_vanishes_before_its_job_starts_costs_that_job_alone(study, tmp_path: Path):
+    executor = FakeExecutor(flat)
+    submit = executor.submit
+
+    def removing(run: Path, slot: object) -> str:
+        for other in set(run.parent.glob("2*")) - {run, *executor.started}:
+            if "reduction4" in other.name:
+                shutil.rmtree(other)
+        return submit(run, slot)
+
+    executor.submit = removing  # type: ignore[method-assign]
+    assert study(executor, "se.reduction=2,4,8", "seed=0") == 1
+    jobs = {job["label"]: job for job in ledger_of(tmp_path)["jobs"].values()}
+    assert [jobs[f"se.reduction={r}"]["status"] for r in (2, 4, 8)] == ["finished", "failed", "finished"]
+    assert jobs["se.reduction=4"]["reason"].startswith("it could not be started: ")
+    assert study(FakeExecutor(flat), "se.reduction=2,4,8", "seed=0") == 0
+
+
+def test_a_damaged_record_costs_that_run_alone(study, tmp_path: Path, caplog):
+    caplog.set_level("INFO", logger="senet")
+    assert study(FakeExecutor(lambda config: 3), "se.reduction=2,4", "seed=0") == 1
+    path = ledger_of(tmp_path)["path"]
+    (damaged,) = path.glob("2*reduction2*/run.json")
+    for text in ("{", "{}"):
+        damaged.write_text(text)
+        assert commands.status(path) == 1
+        assert study(FakeExecutor(flat), call=lambda: commands.retry(path, [])) == (text == "{")
+    assert set(statuses(tmp_path).values()) == {"finished"}
+
+
+def test_a_hangup_is_not_taken_for_the_end_of_the_driver(tmp_path: Path):
+    run = RunDir.create(tmp_path, "name", {}, {"status": "starting"})
+    job = Job("hash", "point", 0, [], run.path.name)
+    for status, words in {-signal.SIGHUP: "SIGHUP", GONE: "with the process that ran the study"}.items():
+        close(job, run, status)
+        assert words in (job.reason or "")
 
 
 @pytest.mark.slow
@@ -335,6 +395,30 @@ def test_an_archive_goes_on_as_a_study(study, tmp_path: Path):
     assert set(statuses(tmp_path).values()) == {"finished"}
 
 
+def test_an_archive_replaces_neither_the_study_nor_another(study, tmp_path: Path):
+    assert study(FakeExecutor(flat), "se.reduction=2") == 0
+    first = ledger_of(tmp_path)["path"]
+    before = {file: file.read_bytes() for file in first.rglob("*") if file.is_file()}
+    with pytest.raises(UserError, match="is the study itself"):
+        archive(first, first.parent / "." / first.name)
+    assert {file: file.read_bytes() for file in before} == before
+    assert archive(first, tmp_path / "kept") == archive(first, tmp_path / "kept") == 1
+    assert study(FakeExecutor(flat), "optimizer.lr=0.1,0.2") == 0
+    (second,) = first.parent.glob("optimizer*")
+    with pytest.raises(UserError, match=f"holds another study, {first.name}"):
+        archive(second, tmp_path / "kept")
+    assert Ledger.open(tmp_path / "kept").head["name"] == first.name
+
+
+def test_jobs_get_gpus_that_there_are(monkeypatch):
+    """CUDA hides the devices from the first on that it does not know."""
+    monkeypatch.setattr(commands.launch, "accelerator", lambda trainer: "gpu")
+    monkeypatch.setattr(commands.torch.cuda, "device_count", lambda: 2)
+    for visible, found in {"3,5,9": ["3", "5"], "5,3": ["5", "3"], "": ["0", "1"]}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert commands._gpus({}) == found
+
+
 def test_slots_share_cores_and_gpus(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
     local = LauncherConfig("local", "4x2", {})
@@ -343,6 +427,9 @@ def test_slots_share_cores_and_gpus(monkeypatch):
     assert [slot.cores for slot in slots] == [(0, 1), (2, 3), (4, 5), (6, 7)]
     assert len(build_slots(LauncherConfig("local", None, {}), 2, [str(i) for i in range(8)])) == 4
     assert len(build_slots(LauncherConfig("local", None, {}), 2, [])) == 1
+    for wrong in ("²x2", "0x2", "4x", "4x2x1"):
+        with pytest.raises(UserError, match="must be JxD"):
+            build_slots(LauncherConfig("local", wrong, {}), 2, [])
     with pytest.raises(UserError, match="needs 8 GPUs; there are 4"):
         build_slots(local, 2, ["0", "1", "2", "3"])
 
