@@ -1,6 +1,7 @@
 """``senet reproduce TABLE``: plan a table of the paper, run it as a study, end with ours beside theirs."""
 
 import argparse
+import shlex
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +25,8 @@ CIFAR_TABLES = ("T4", "T5")
 SENET154_TABLES = ("T8", "T9")
 NETWORK_TABLES = ("T2", "T3", "T6", *CIFAR_TABLES, *SENET154_TABLES)
 """Tables whose rows are networks, each with its recipe."""
+OTHER_DATA = {("T5", "cifar10"): "cifar100", ("T6", "imagenet"): "places365"}
+"""The data of a table's networks in a tier, where they are not the tier's own."""
 TIERS: dict[str, list[str]] = {
     "digits": [],
     "cifar10": ["data=cifar10", "recipe=cifar"],
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         with composing():
             describe(table, parse(typed), probing=arguments.probe)
         if arguments.plan:
-            say(f"run it with: train.py -m {' '.join(typed)}")
+            say(f"run it with: train.py -m {shlex.join(typed)}")
             return OK
         return commands.main(typed)
 
@@ -81,12 +84,10 @@ def overrides_of(table: str, tier: str, typed: list[str]) -> list[str]:
         raise UserError(f"{table} is of networks for images of 32 pixels: use --tier cifar10 or digits")
     if table in SENET154_TABLES and not large:
         raise UserError(f"{table} is of SENet-154, for large images: use --tier imagenet or imagefolder")
-    if table in NETWORK_TABLES:  # they bring their networks, with biases in SE, and each its recipe
-        own = [o for o in own if o.startswith("data=")]
-        own = ["data=cifar100" if table == "T5" and o == "data=cifar10" else o for o in own]
-        own = ["data=places365" if table == "T6" and o == "data=imagenet" else o for o in own]
-        if tier == "digits" or not (large or table in CIFAR_TABLES):
-            own, ablation = list(TIERS[tier]), "networks_small"
+    if table in NETWORK_TABLES and (tier == "digits" or not (large or table in CIFAR_TABLES)):
+        ablation = "networks_small"
+    elif table in NETWORK_TABLES:  # they bring their networks, with biases in SE, and each its recipe
+        own = [f"data={OTHER_DATA.get((table, tier), tier)}"]
     elif table == "T15" and not large:  # SE_3x3 needs bottlenecks
         own.append("model=se_preact_resnet164")
     keys = {key_of(o) for o in typed}
@@ -168,20 +169,27 @@ def _settings(recipe: str, config: RunConfig, paper: PaperRecipe) -> list[str]:
 
 
 def estimate(runs: list[dict[str, Any]]) -> tuple[float, float]:
-    """Return seconds of training and of starting all runs: one is measured, the others go by their MACs.
+    """Return seconds of training and of starting all runs: one is measured, the others go by MACs and length.
 
     The probe's epochs are short, so that this errs on the high side.
     """
     from senet.models import count_macs
 
-    macs = []
-    for values in runs:
-        config, network = check_run(values)
-        macs.append(count_macs(network, 3, config.data.preprocessing.size))
-    probed = min(range(len(runs)), key=macs.__getitem__)
-    found = probe(runs[probed])
-    epochs = int(runs[probed]["trainer"]["max_epochs"])
-    return sum(m / macs[probed] for m in macs) * epochs * found.images / found.rate, len(runs) * found.start
+    checked = [check_run(values) for values in runs]
+    macs = [count_macs(network, 3, config.data.preprocessing.size) for config, network in checked]
+    least = min(macs)
+    found = probe(runs[macs.index(least)])
+    images = [
+        m / least * _trained_images(config, found.images)
+        for m, (config, _) in zip(macs, checked, strict=True)
+    ]
+    return sum(images) / found.rate, len(runs) * found.start
+
+
+def _trained_images(config: RunConfig, epoch: int) -> int:
+    """Return the images of a run whose epochs have so many: of its epochs, or of its steps if they end before."""
+    epochs, steps = config.trainer.get("max_epochs") or -1, config.trainer.get("max_steps", -1)
+    return min(count for count in (epochs * epoch, steps * config.global_batch) if count > 0)
 
 
 class Probe(NamedTuple):

@@ -11,6 +11,7 @@ from senet import UserError, cli
 from senet.analysis.paper import paper_figures
 from senet.analysis.paper_recipes import CLASSIFICATION_TABLES, paper_recipe
 from senet.study import reproduce
+from senet.study.plan import compose_run, composing
 
 QUICK = lambda config: [60.0 + config["seed"]]  # noqa: E731
 
@@ -74,6 +75,19 @@ def test_reproduce_runs_the_study_and_resumes_it(study, tmp_path: Path, monkeypa
     again = FakeExecutor(QUICK)
     assert study(again, call=lambda: cli.main(call)) == 0
     assert again.started == []
+
+
+def test_the_time_of_a_study_is_that_of_every_run_by_its_own_length(study, monkeypatch):
+    monkeypatch.setattr(reproduce, "probe", lambda values: reproduce.Probe(100.0, 1000, 15.0))
+    lengths = (
+        ["trainer.max_epochs=10"], ["trainer.max_epochs=30"], ["trainer.max_epochs=null", "trainer.max_steps=5"],
+        ["trainer.max_epochs=2", "trainer.max_steps=5"],
+    )  # fmt: skip
+    with composing():
+        runs = [compose_run([*length, "data.batch_size=40"]) for length in lengths]
+    training, start = reproduce.estimate(runs)
+    assert training == pytest.approx((10 * 1000 + 30 * 1000 + 5 * 40 + 5 * 40) / 100)
+    assert start == 4 * 15
 
 
 @pytest.mark.parametrize(
