@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Required, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BeforeValidator, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from typing_extensions import is_typeddict
 
@@ -43,16 +43,14 @@ Between = Annotated[Real, Field(gt=0, lt=1)]
 Limit = Count | PositiveShare
 """Of batches: how many, or which share."""
 
+BOUNDS = {"ge": "from {:,}", "gt": "above {:,}", "le": "to {:,}", "lt": "below {:,}"}
+"""What may bound a number, in words."""
+
 
 def bounds(kind: Any) -> dict[str, float]:
     """Return what of ge, gt, le, lt bounds a number's type."""
-    found: dict[str, float] = {}
-    for entry in getattr(kind, "__metadata__", ()):
-        for limit in getattr(entry, "metadata", [entry]):
-            for name, type_ in (("ge", Ge), ("gt", Gt), ("le", Le), ("lt", Lt)):
-                if isinstance(limit, type_):
-                    found[name] = getattr(limit, name)
-    return found
+    limits = FieldInfo.from_annotation(kind).metadata
+    return {name: getattr(limit, name) for limit in limits for name in BOUNDS if hasattr(limit, name)}
 
 
 def bare(kind: Any) -> Any:
@@ -68,10 +66,8 @@ def members(kind: Any) -> tuple[Any, ...]:
 def keys_of(kind: Any) -> dict[str, Any]:
     """Return the keys of a section with their types; empty for anything else."""
     kind = bare(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind, include_extras=True)
-        return {f.name: hints[f.name] for f in fields(kind)}
-    return get_type_hints(kind, include_extras=True) if is_typeddict(kind) else {}
+    hints = get_type_hints(kind, include_extras=True) if is_dataclass(kind) or is_typeddict(kind) else {}
+    return {name: hint for name, hint in hints.items() if not name.startswith("_")}  # pydantic's own
 
 
 def in_words(kind: Any) -> str:
@@ -93,11 +89,9 @@ def in_words(kind: Any) -> str:
 
 
 def _number(noun: str, limits: Mapping[str, float]) -> str:
-    low = {"ge": "from {:,}", "gt": "above {:,}"}
-    high = {"le": "to {:,}", "lt": "below {:,}"}
     if list(limits) == ["ge"]:
         return f"{noun} of {limits['ge']:,} or more"
-    text = [said.format(limits[name]) for name, said in (low | high).items() if name in limits]
+    text = [said.format(limits[name]) for name, said in BOUNDS.items() if name in limits]
     joined = " " if {"ge", "le"} <= limits.keys() else " and "
     return f"{noun} {joined.join(text)}" if text else noun
 
@@ -113,27 +107,24 @@ def walk(kind: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def find(kind: Any, values: Any, path: list[Any]) -> Any:
     """Return the type at a path of keys and indices; of a union of sections that which ``values["name"]`` names."""
     for part in path:
-        choices = members(kind)
         named = values.get("name") if isinstance(values, Mapping) else None
+        choices = members(kind)
         chosen = [c for c in choices if named in get_args(bare(keys_of(c).get("name")))]
-        kind = None
-        for choice in chosen or choices:
-            inner = get_args(bare(choice))
-            if isinstance(part, int) and inner and get_origin(bare(choice)) in (tuple, list):
-                kind = inner[0] if Ellipsis in inner or part >= len(inner) else inner[part]
-            elif part in keys_of(choice):
-                kind = keys_of(choice)[part]
-            else:
-                continue
-            break
-        values = values[part] if _has(values, part) else None
+        inner = (_inner(choice, part) for choice in chosen or choices)
+        kind = next((found for found in inner if found is not None), None)
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
+            values = None
     return kind
 
 
-def _has(values: Any, part: Any) -> bool:
-    if isinstance(values, list | tuple):
-        return isinstance(part, int) and part < len(values)
-    return isinstance(values, Mapping) and part in values
+def _inner(kind: Any, part: Any) -> Any:
+    """Return the type of a key, or of a place in a list; None if there is no such part."""
+    inner = get_args(bare(kind))
+    if isinstance(part, int) and get_origin(bare(kind)) in (tuple, list):
+        return inner[0] if Ellipsis in inner or part >= len(inner) else inner[part]
+    return keys_of(kind).get(part)
 
 
 def key_text(path: list[Any]) -> str:
