@@ -13,7 +13,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby, pairwise
 from typing import Any, Generic, TypeVar
 
@@ -83,7 +82,7 @@ class Table(Generic[T]):
         lines = [[column.title for column in shown]]
         lines += [[column.text(row) or empty for column in shown] for row in self.rows]
         widths = [max(map(_width, cells)) for cells in zip(*lines, strict=True)]
-        gaps = ["", *("  |  " if edge else "  " for edge in _edges(shown)[1:])]
+        gaps = ["", *("  " if left.group == right.group else "  |  " for left, right in pairwise(shown))]
         drawn = []
         for line in lines:
             cells = map(_padded, shown, line, widths)
@@ -109,7 +108,7 @@ class Table(Generic[T]):
         """Return a ``tabular`` for the booktabs package, groups under headings of their own."""
         kinds = "".join("l" if column.words else "r" for column in self.columns)
         lines = [rf"\begin{{tabular}}{{{kinds}}}", r"\toprule"]
-        groups, end = _groups(self.columns), 0
+        groups, end = self.groups, 0
         if len(groups) > 1:
             rules = []
             for _, size in groups:
@@ -121,6 +120,13 @@ class Table(Generic[T]):
         lines += [_latex_line(column.text(row) for column in self.columns) for row in self.rows]
         return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
+    @property
+    def groups(self) -> list[tuple[str, int]]:
+        """The groups from left to right with their numbers of columns."""
+        return [
+            (name, len(list(members))) for name, members in groupby(self.columns, lambda column: column.group)
+        ]
+
     def html(self, label: str, *, style: str = "", headings: Mapping[str, str] | None = None) -> str:
         """Return a table that scrolls by itself where the page is too narrow, for ``senet.page``.
 
@@ -129,43 +135,9 @@ class Table(Generic[T]):
             style: CSS class of the table.
             headings: what stands over a group, where that is not its name.
         """
-        first, *others = self.columns
-        marks = _marks(self.columns)
-        titles = [_tag("th", _html_title(c), css=css) for c, css in zip(self.columns, marks, strict=True)]
-        head = self._html_groups(headings or {}) + _tag("tr", *titles)
-        lines = []
-        for row in self.rows:
-            cells = [_tag("th", escape(first.text(row)), scope="row", css=marks[0])]
-            for column, css in zip(others, marks[1:], strict=True):
-                detail = column.detail(row)
-                below = _tag("span", escape(detail), css="detail") if detail else ""
-                share = column.share(row)
-                bar = {} if share is None else {"style": f"--share: {100 * share:.1f}%"}
-                marks_here = f"{css} {column.style(row)} {'share' * bool(bar)}"
-                cells.append(_tag("td", escape(column.cell(row)), below, css=marks_here, **bar))
-            lines.append(_tag("tr", *cells))
-        table = _tag("table", _tag("thead", head), _tag("tbody", *lines), css=style)
-        return _tag("div", table, css="scroll", tabindex="0", role="region", **{"aria-label": label})
+        from senet.page import part  # jinja2: a fifth of a second that text does without
 
-    def _html_groups(self, headings: Mapping[str, str]) -> str:
-        groups = _groups(self.columns)
-        if len(groups) == 1:
-            return ""
-        cells = [
-            _tag("th", escape(headings.get(name, name)), css=f"{name} edge" if i else "", colspan=str(size))
-            for i, (name, size) in enumerate(groups)
-        ]
-        return _tag("tr", *cells, css="groups")
-
-
-def _groups(columns: Iterable[Column[T]]) -> list[tuple[str, int]]:
-    """Return the groups from left to right with their numbers of columns."""
-    return [(name, len(list(members))) for name, members in groupby(columns, lambda column: column.group)]
-
-
-def _edges(columns: Iterable[Column[T]]) -> list[bool]:
-    """Return which columns begin a group, the first group aside."""
-    return [False, *(left.group != right.group for left, right in pairwise(columns))]
+        return str(part("parts.html", "table", self, label, style, headings or {}))
 
 
 def with_prefix(number: int | None) -> str:
@@ -215,32 +187,6 @@ def _latex_line(cells: Iterable[str]) -> str:
 
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(character, character) for character in text)
-
-
-# HTML -----------------------------------------------------------------------------------------------------
-
-
-def _marks(columns: Sequence[Column[T]]) -> list[str]:
-    """Return every column's CSS classes: its alignment, its group unless that is the first, its edge."""
-    first = columns[0].group
-    return [
-        f"{'text' * c.words} {c.group if c.group != first else ''} {'edge' * edge}"
-        for c, edge in zip(columns, _edges(columns), strict=True)
-    ]
-
-
-def _html_title(column: Column[T]) -> str:
-    name, bracket, rest = escape(column.title).partition(" [")
-    return name + (_tag("span", f"[{rest}", css="detail") if bracket else "")
-
-
-def _tag(name: str, *content: str, **attributes: str) -> str:
-    """Return an element; ``css`` are its classes, separated by any spaces, and an empty attribute is left out."""
-    opening = name
-    for key, value in attributes.items():
-        if value := " ".join(value.split()):
-            opening += f' {"class" if key == "css" else key}="{escape(value)}"'
-    return f"<{opening}>{''.join(content)}</{name}>"
 
 
 # For programs ---------------------------------------------------------------------------------------------

@@ -86,7 +86,8 @@ class Cells(HTMLParser):
             self.styles[-1].append(dict(attributes).get("class", ""))
 
     def handle_data(self, data):
-        self.lines[-1][-1] += data
+        if data.strip():  # what stands between two cells is a line break
+            self.lines[-1][-1] += data
 
 
 def test_html_is_read_back():

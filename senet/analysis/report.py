@@ -1,17 +1,16 @@
 """From run directories to a table and plots: nothing is typed in, everything is made anew from the files."""
 
 import argparse
-import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from senet.analysis.canvas import as_svg, save_png
-from senet.analysis.columns import PAPER, report_columns
+from senet.analysis.columns import report_columns
 from senet.analysis.labels import flatten, settings, shown, trial
 from senet.analysis.paper import RECIPES
 from senet.analysis.plots import draw
@@ -21,7 +20,7 @@ from senet.analysis.runs import At, Gap, Study, collect
 from senet.errors import UserError
 from senet.files import write_text
 from senet.models import plain_twin
-from senet.page import bullets, figure, page
+from senet.page import part, render
 from senet.rundir import RunDir
 from senet.table import Column, Table, as_csv
 from senet.terminal import terminal_width
@@ -38,28 +37,6 @@ HEAD = {
     "trainer.devices": "devices",
 }
 """Settings that the head of a report names where all points share them."""
-SETTINGS = "Settings that differ too"
-NO_BASELINE = (
-    "No point is the plain twin of others, so none is subtracted. Name the one to compare with, by its label in "
-    "the table: senet report DIR... --baseline LABEL"
-)
-INFERRED = (
-    "No baseline was named, so every network is compared with its plain twin, trained alike, or where there is none "
-    "with the first point. To name another, by its label in the table: senet report DIR... --baseline LABEL"
-)
-COMPARED = (
-    "Difference: the point's top-1 error minus its baseline's, in percentage points, negative is better; the 95 % t "
-    "interval is of the differences between runs of equal seed, or Welch's where seeds differ. It says what training "
-    "again would do on the same images. Each interval stands for one comparison; among 20 points without any effect "
-    "one is expected to leave 0 out.",
-    "McNemar p and bootstrap: the same networks on the same images, image by image, all common seeds of an image "
-    "taken together (exact sign-flip test; 10,000 draws of images). They say what other images would do and nothing "
-    "of other seeds.",
-)
-CAPTION = (
-    "Large dot: mean over seeds; small dots, or marks at the left edge: seeds; bar: 95 % t interval of the mean, "
-    "cut off at the frame. Names stand where there is room. Lower is better."
-)
 GAP_COLUMNS: list[Column[Gap]] = [
     Column("point", lambda gap: gap.label, words=True),
     Column("seed", lambda gap: str(gap.seed)),
@@ -101,64 +78,53 @@ def report(
     if out is None:
         out = Path(paths[0]) / "report" if len(paths) == 1 and Path(paths[0]).is_dir() else Path("report")
     out.mkdir(parents=True, exist_ok=True)
+    by_images = {name: list(group) for name, group in groupby(rows, lambda row: row.validation)}
     tables = {
-        images: Table(report_columns(group), group)
-        for images, group in ((name, list(of)) for name, of in groupby(rows, lambda row: row.validation))
+        f"Table: {name}" if len(by_images) > 1 else "Table": Table(report_columns(group), group)
+        for name, group in by_images.items()
     }
-    plots = _plots(tables)
-    pictures = {title: as_svg(drawn, name) for title, (name, drawn) in plots.items()}
-    made = _Parts(study, _lead(study, len(tables)), tables, _notes(rows, at, len(tables)), _settings(study))
+    plots = _plots(by_images)
+    values: dict[str, Any] = {
+        "study": study,
+        "title": study.name,
+        "lead": _lead(study, len(tables)),
+        "warning": trial(run.record for point in study.points for run in point.runs.values()),
+        "hint": part("report_words.txt", "hint", study),
+        "facts": shared_settings(study),
+        "tables": tables,
+        "printed": printed,
+        "pictures": {title: as_svg(drawn, name) for title, (name, drawn) in plots.items()},
+        "files": {title: f"{name}.png" for title, (name, _) in plots.items()},
+        "settings": _settings(study),
+        "gaps": Table(GAP_COLUMNS, study.gaps),
+        "notes": part(
+            "report_words.txt", "notes", at, len(tables), any(row.baseline for row in rows), _recipes(rows)
+        ).splitlines(),
+    }
     contents = {
-        "report.txt": _text(made, None) + "".join(f"\n* {note}" for note in made.notes) + "\n",
-        "report.md": _markdown(made, {title: name for title, (name, _) in plots.items()}),
-        "report.csv": as_csv([row.record() for row in rows]) + "\n",
-        "report.tex": "\n\n".join(table.latex() for table in tables.values()) + "\n",
-        "report.html": _html(made, pictures),
+        f"report.{form}": render(f"report.{form}", **values, width=None) for form in ("txt", "md", "html")
     }
+    contents["report.csv"] = as_csv([row.record() for row in rows]) + "\n"
+    contents["report.tex"] = "\n\n".join(table.latex() for table in tables.values()) + "\n"
     for name, content in contents.items():
         write_text(out / name, content)
     for name, drawn in plots.values():
         save_png(drawn, out / f"{name}.png")
-    written = [out / name for name in (*contents, *(f"{n}.png" for n, _ in plots.values()))]
-    return Report(_text(made, terminal_width()), written, study.gaps)
+    written = [out / name for name in (*contents, *values["files"].values())]
+    shown = render("report.txt", **values | {"notes": []}, width=terminal_width())
+    return Report(shown, written, study.gaps)
 
 
-def _plots(tables: Mapping[str, Table[ReportRow]]) -> dict[str, tuple[str, Figure]]:
+def _plots(by_images: Mapping[str, Sequence[ReportRow]]) -> dict[str, tuple[str, Figure]]:
     """Return the plots of every table with the names of their files, by title."""
     plots = {}
-    for number, (images, table) in enumerate(tables.items(), start=1):
-        for title, drawn in draw(table.rows).items():
+    for number, (images, rows) in enumerate(by_images.items(), start=1):
+        for title, drawn in draw(rows).items():
             name = title.lower().replace(" ", "_")
-            if len(tables) > 1:
+            if len(by_images) > 1:
                 title, name = f"{title}: {images}", f"{name}_{number}"
             plots[title] = (name, drawn)
     return plots
-
-
-class _Parts(NamedTuple):
-    """What every form of a report is made of; ``tables`` by validation images."""
-
-    study: Study
-    lead: str
-    tables: Mapping[str, Table[ReportRow]]
-    notes: list[str]
-    settings: Table[Sequence[str]] | None
-
-    def titled(self) -> Iterator[tuple[str, Table[ReportRow]]]:
-        """Yield every table with its heading."""
-        for images, table in self.tables.items():
-            yield f"Table: {images}" if len(self.tables) > 1 else "Table", table
-
-    def warning(self) -> str:
-        """Return what must be known before the figures."""
-        return trial(run.record for point in self.study.points for run in point.runs.values())
-
-    def hint(self) -> str:
-        """Return how to name a baseline where nobody did."""
-        if self.study.inferred:
-            return INFERRED
-        compared = any(point.baseline for point in self.study.points)
-        return NO_BASELINE if len(self.study.points) > 1 and not compared else ""
 
 
 def _settings(study: Study) -> Table[Sequence[str]] | None:
@@ -172,13 +138,13 @@ def _settings(study: Study) -> Table[Sequence[str]] | None:
         for point, f in zip(study.points, flat, strict=True)
     ]
     if len(rows[0]) > len(rows):
-        rows = [["setting", *rows[0][1:]], *rows[1:]]
-        rows = list(map(list, zip(*rows, strict=True)))
-
-    def column(i: int) -> Column[Sequence[str]]:
-        return Column(rows[0][i], lambda row: row[i], words=True, style=lambda row: "wide")
-
-    return Table([column(i) for i in range(len(rows[0]))], rows[1:])
+        rows[0][0] = "setting"
+        rows = [list(row) for row in zip(*rows, strict=True)]
+    columns = [
+        Column[Sequence[str]](title, itemgetter(i), words=True, style=lambda row: "wide")
+        for i, title in enumerate(rows[0])
+    ]
+    return Table(columns, rows[1:])
 
 
 def _lead(study: Study, sets: int) -> str:
@@ -189,81 +155,19 @@ def _lead(study: Study, sets: int) -> str:
     return lead + (f"; {len(study.gaps)} missing, failed or unused" if study.gaps else "")
 
 
-def _text(made: _Parts, width: int | None) -> str:
-    parts = [f"{made.study.name}: {made.lead}", made.warning(), textwrap.fill(made.hint(), 80)]
-    for title, table in made.titled():
-        parts += [title if len(made.tables) > 1 else "", table.text(rule=True, empty="-", width=width)]
-    gaps = [
-        f"  {gap.label}, seed {gap.seed}: {gap.reason}" + (f"\n    {gap.path}" if gap.path else "")
-        for gap in made.study.gaps
-    ]
-    parts += ["\n".join(["missing, failed or unused runs", *gaps]) if gaps else ""]
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _markdown(made: _Parts, plots: Mapping[str, str]) -> str:
-    study = made.study
-    parts = [f"# {study.name}", made.warning(), f"{made.lead}.", made.hint()]
-    parts += [", ".join(f"{k}: {v}" for k, v in shared_settings(study).items())]
-    for title, table in made.titled():
-        parts += [f"## {title}" if len(made.tables) > 1 else "", table.markdown()]
-    parts += [f"![{title}]({name}.png)" for title, name in plots.items()]
-    if made.settings:
-        parts += [f"## {SETTINGS}", made.settings.markdown()]
-    if study.gaps:
-        gaps = "\n".join(f"- {gap.label}, seed {gap.seed}: {gap.reason}" for gap in study.gaps)
-        parts += ["## Missing and failed runs", gaps]
-    parts += ["## How to read it", "\n".join(f"- {note}" for note in made.notes)]
-    return "\n\n".join(part.strip() for part in parts if part) + "\n"
-
-
-def _html(made: _Parts, pictures: Mapping[str, str]) -> str:
-    study = made.study
-    sections = {"Baseline": f"<p>{escape(made.hint())}</p>" if made.hint() else ""}
-    for title, table in made.titled():
-        headings = {PAPER: f"paper: {_printed(table.rows)}, its own recipe"}
-        sections[title] = table.html("results", style="points", headings=headings)
-    figures = "".join(figure(title, picture, CAPTION) for title, picture in pictures.items())
-    missing = Table(GAP_COLUMNS, study.gaps).html("missing runs", style="points")
-    sections |= {
-        "Plots": f"<div class='plots'>{figures}</div>" if figures else "",
-        SETTINGS: made.settings.html("settings", style="points") if made.settings else "",
-        "Missing and failed runs": missing if study.gaps else "",
-        "How to read it": bullets(made.notes),
-    }
-    return page(study.name, made.lead, shared_settings(study), sections, made.warning())
-
-
-def _notes(rows: Sequence[ReportRow], at: At, sets: int) -> list[str]:
-    epoch = (
-        "the last epoch"
-        if at == "last"
-        else "each run's best epoch, chosen on the same validation images, which flatters every point"
-    )
-    notes = [f"Ours: validation errors of {epoch}; mean ± sample standard deviation over n seeds."]
-    if sets > 1:
-        notes += [
-            "Runs on other validation images stand in a table of their own; nothing is subtracted between them."
-        ]
-    notes += COMPARED if any(row.baseline for row in rows) else ()
-    notes += [
-        "MACs: multiply-adds of convolutions and matrix products for one image; images/s: training, median over "
-        "seeds.",
-    ]
+def _recipes(rows: Sequence[ReportRow]) -> list[tuple[str, str, str]]:
+    """Return table, trunk and data, and recipe of the published figures."""
     recipes: dict[tuple[str, str, str], list[ReportRow]] = {}
     for row in rows:
         if row.paper:
             key = (row.paper.source, row.paper.dataset, RECIPES[row.paper.recipe])
             recipes.setdefault(key, []).append(row)
-    notes += [
-        f"Paper, {table} ({_printed(of)}): {recipe}. Its figures are of one run each, without intervals; compare the "
-        "order and the differences, not the levels."
-        for (table, _, recipe), of in sorted(recipes.items(), key=lambda entry: entry[0])
+    return [
+        (table, printed(of), recipe) for (table, _, recipe), of in sorted(recipes.items(), key=itemgetter(0))
     ]
-    return notes
 
 
-def _printed(rows: Iterable[ReportRow]) -> str:
+def printed(rows: Iterable[ReportRow]) -> str:
     """Return of which trunk, if it is one, and of which data the published figures are."""
     figures = [row.paper for row in rows if row.paper]
     trunks = {plain_twin(figure.model) for figure in figures if figure.model}

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from senet.analysis.predictions import (
 )
 from senet.errors import UserError
 from senet.files import write_text
-from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
+from senet.page import render, thumbnail
 from senet.rundir import PREFIX, Predictions, RunDir, Which, read_json
 from senet.table import Column, Table, with_prefix
 
@@ -63,13 +62,6 @@ PAIR_COLUMNS = [
         style=lambda row: "bar",
     ),
 ]
-NOTES = (
-    "Accuracy: the share of a class's images that were predicted as it. With few images it says little: one more or "
-    "less of 10 is 10 points.",
-    f"Expected calibration error (ECE): the mean gap between confidence and accuracy over {BINS} bins of equal "
-    "width, each weighing as many images as it holds (Guo et al. 2017, arXiv 1706.04599).",
-    "The pictures are what the network saw, after resize and crop.",
-)
 
 
 def write_page(run: RunDir, at: Which, file: Path) -> str:
@@ -88,26 +80,40 @@ def write_page(run: RunDir, at: Which, file: Path) -> str:
     evaluated = record.get("task") == "eval"
     figures_file = run.evaluation_file if evaluated else run.summary_file
     found = read_json(figures_file) if figures_file.is_file() else {}
-    ema = any(key.startswith(PREFIX["ema"]) for key in found.get(at, {}))
-    label, weights = ("eval", found.get("weights") or "raw") if evaluated else (at, "ema" if ema else "raw")
-    facts = _evaluation_facts(found) if evaluated else _training_facts(found, record, config, at)
-    curves = [] if evaluated else [(name, draw_curves(run, [name])) for name in MEASURES]
-    drawn = [figure("", as_svg(curve, f"training-{name}"), "") for name, curve in curves if curve]
-    sections = {"Training": f"<div class='plots'>{''.join(drawn)}</div>" if drawn else ""}
-    lead = "there are no predictions"
+    figures = found if evaluated else found.get(at, {})
+    if evaluated:
+        label, weights, facts = "eval", found.get("weights") or "raw", _evaluation_facts(found)
+        title, curves = f"{found.get('model', '')}: evaluation", []
+    else:
+        label, weights = at, "ema" if any(key.startswith(PREFIX["ema"]) for key in figures) else "raw"
+        of = f"the {at} epoch, {'averaged' if weights == 'ema' else 'raw'} weights"
+        facts = _training_facts(found, record, config, of)
+        # Of a job of a study, which all have one name, its point and seed.
+        title = str(record.get("title") if "label" in record else config.get("name") or run.path.name)
+        curves = [(name, draw_curves(run, [name])) for name in MEASURES]
     try:
         table = run.predictions(label, weights)
     except ValueError as error:
         raise UserError(f"{run.path}: the predictions cannot be read ({error})") from error
+    lead, seen = "there are no predictions", {}
     if table is not None:
-        figures = found if evaluated else found.get(at, {})
-        unreadable = figures.get("unreadable", figures.get("val/unreadable", 0))
-        lead = _lead(table, int(unreadable))
-        sections |= _sections(run, table)
-    sections["SE gates"] = _gates(run, found.get("se") or config.get("se"))
-    sections["How to read it"] = bullets(NOTES)
-    title = f"{found.get('model', '')}: evaluation" if evaluated else _title(run, record, config)
-    write_text(file, page(title, lead, facts, sections, trial([record])))
+        lead = _lead(table, int(figures.get("unreadable", figures.get("val/unreadable", 0))))
+        seen = _predicted(run, table)
+    page = render(
+        "run.html",
+        title=title,
+        lead=lead,
+        facts=facts,
+        warning=trial([record]),
+        curves=[as_svg(curve, f"training-{name}") for name, curve in curves if curve],
+        predicted=table is not None,
+        gates=_gates(run),
+        se=found.get("se") or config.get("se"),
+        path=run.path,
+        bins=BINS,
+        **seen,
+    )
+    write_text(file, page)
     return lead
 
 
@@ -121,17 +127,11 @@ def _lead(table: Predictions, unreadable: int) -> str:
     return f"{', '.join(parts)}, of {count:,} validation images{bad}"
 
 
-def _title(run: RunDir, record: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """Return a run's name; of a job of a study, which all have one name, its point and seed."""
-    return str(record.get("title") if "label" in record else config.get("name") or run.path.name)
-
-
 def _training_facts(
-    summary: Mapping[str, Any], record: Mapping[str, Any], config: Mapping[str, Any], at: Which
+    summary: Mapping[str, Any], record: Mapping[str, Any], config: Mapping[str, Any], of: str
 ) -> dict[str, str]:
     se, data = config.get("se"), summary.get("data", {})
-    ema = any(key.startswith(PREFIX["ema"]) for key in summary.get(at, {}))
-    facts = {
+    return {
         "network": str(config.get("model", {}).get("name", "")),
         "SE reduction": f"r = {se['reduction']}" if se else "",
         "parameters": with_prefix(summary.get("parameters")),
@@ -139,18 +139,17 @@ def _training_facts(
         "data": str(config.get("data", {}).get("name", "")),
         "training images": f"{data['train_images']:,}" if data else "",
         "epochs": str(summary.get("epochs", "")),
-        "figures of": f"the {at} epoch, {'averaged' if ema else 'raw'} weights",
+        "figures of": of,
         "seed": str(config.get("seed", "")),
         "time": f"{summary['seconds']:,.0f} s" if summary else "",
         "command line": " ".join(map(str, record.get("overrides") or ())),
     }
-    return {name: value for name, value in facts.items() if value}
 
 
 def _evaluation_facts(found: Mapping[str, Any]) -> dict[str, str]:
     size = found.get("preprocessing", {}).get("size")
     among = found.get("top1_among_all")
-    facts = {
+    return {
         "network": str(found.get("model", "")),
         "data": str(found.get("data", "")),
         "image size": f"{size} px" if size else "",
@@ -158,54 +157,57 @@ def _evaluation_facts(found: Mapping[str, Any]) -> dict[str, str]:
         "top-1 among all its classes": f"{among:.2f} %" if among is not None else "",
         "checkpoint": str(found.get("checkpoint", "")),
     }
-    return {name: value for name, value in facts.items() if value}
 
 
 # Sections -------------------------------------------------------------------------------------------------
 
 
-def _sections(run: RunDir, table: Predictions) -> dict[str, str]:
+def _predicted(run: RunDir, table: Predictions) -> dict[str, Any]:
+    """Return what the page shows of predictions."""
     classes = class_names(table)
     counts = confusion(table, classes)
-    results, found = by_class(counts, classes), calibration(table)
-    worst = Table(CLASS_COLUMNS, results[:SHOWN]).html("accuracy by class", style="points")
-    if len(results) > SHOWN:
-        rest = Table(CLASS_COLUMNS, results[SHOWN:]).html("accuracy of the other classes", style="points")
-        worst += folded(f"the other {len(results) - SHOWN:,} classes", rest)
-    pairs = Table(PAIR_COLUMNS, confused_pairs(counts, classes)).html("confused pairs", style="points")
-    curve = as_svg(draw_calibration(table, found), "calibration")
+    results, found, shown = by_class(counts, classes), calibration(table), worth_showing(counts)
     return {
-        f"Classes, the {SHOWN} worst" if len(results) > SHOWN else "Classes": worst,
-        "Confusion matrix": _matrix(counts, classes),
-        "Most confused": pairs if not table.right.all() else "",
-        "Calibration": f"<div class='plots'>{figure('', curve, f'ECE {100 * found.ece:.2f} points')}</div>",
-        "Most confident mistakes": _mistakes(run, table),
+        "classes": len(classes),
+        "worst": Table(CLASS_COLUMNS, results[:SHOWN]),
+        "others": Table(CLASS_COLUMNS, results[SHOWN:]),
+        "matrix": _matrix(counts, classes, shown),
+        "turned": max(len(classes[k]) for k in shown) > 3,
+        "pairs": Table(PAIR_COLUMNS, confused_pairs(counts, classes)),
+        "calibration": as_svg(draw_calibration(table, found), "calibration"),
+        "ece": 100 * found.ece,
+        "mistakes": [_mistake(run, table, row) for row in confident_mistakes(table)],
+        "pictured": run.mistakes.is_dir(),  # of predictions alone there is no picture at all, and no box for it
     }
 
 
-def _matrix(counts: Counts, classes: Sequence[str]) -> str:
-    """Return rows of labels over columns of predictions; of many classes, those confused most."""
-    shown = worth_showing(counts)
-    others = counts[shown].sum(1) - counts[np.ix_(shown, shown)].sum(1)
-    rows = range(len(shown))
+def _matrix(counts: Counts, classes: Sequence[str], shown: Sequence[int]) -> Table[int]:
+    """Return rows of labels over columns of predictions, of the classes ``shown``."""
+    others = counts.sum(1) - counts[:, shown].sum(1)
 
     def column(j: int) -> Column[int]:
         return Column(
-            classes[shown[j]],
-            lambda k: f"{counts[shown[k], shown[j]]:,}" if counts[shown[k], shown[j]] else "",
+            classes[j],
+            lambda k: f"{counts[k, j]:,}" if counts[k, j] else "",
             style=lambda k: "heat own" if j == k else "heat",
-            share=lambda k: counts[shown[k], shown[j]] / max(1, counts[shown[k]].sum()),
+            share=lambda k: counts[k, j] / max(1, counts[k].sum()),
         )
 
-    columns = [Column[int]("label", lambda k: classes[shown[k]], words=True), *map(column, rows)]
-    turned = "turned" if max(len(classes[k]) for k in shown) > 3 else ""
-    words = "Rows: labels; columns: predictions; shade: share of the row."
+    columns = [Column[int]("label", lambda k: classes[k], words=True), *map(column, shown)]
     if len(shown) < len(classes):
         columns.append(Column("another class", lambda k: f"{others[k]:,}"))
-        words += f" Of {len(classes):,} classes, the {len(shown)} confused most with one another, alike ones together."
-    return f"<p class='soft'>{words}</p>" + Table(columns, rows).html(
-        "confusions", style=f"points matrix {turned}"
-    )
+    return Table(columns, shown)
+
+
+def _mistake(run: RunDir, table: Predictions, row: int) -> dict[str, Any]:
+    pictures = list(run.mistakes.glob(f"{table.ids[row]}.*"))
+    return {
+        "picture": pictures[-1].read_bytes() if pictures else b"",
+        "name": table.images[row],
+        "label": table.labels[row],
+        "predicted": table.predicted[row],
+        "confidence": table.confidence[row],
+    }
 
 
 def draw_calibration(table: Predictions, found: Calibration) -> "Figure":
@@ -223,32 +225,11 @@ def draw_calibration(table: Predictions, found: Calibration) -> "Figure":
     return drawn
 
 
-def _mistakes(run: RunDir, table: Predictions) -> str:
-    figures = []
-    # Of predictions alone there is no picture at all, and no box for it.
-    nothing = "<div class='nothing'>no picture</div>" if run.mistakes.is_dir() else ""
-    for row in confident_mistakes(table):
-        picture = nothing
-        for file in run.mistakes.glob(f"{table.ids[row]}.*"):
-            picture = image(file.read_bytes(), table.images[row])
-        words = f"{table.labels[row]} → {table.predicted[row]}, {100 * table.confidence[row]:.1f} %"
-        name = f"<br><small class='soft'>{escape(table.images[row])}</small>"
-        figures.append(f"<figure>{picture}<figcaption>{escape(words)}{name}</figcaption></figure>")
-    return gallery(figures) if figures else ""
-
-
-def _gates(run: RunDir, se: object) -> str:
-    """Return the figures that ``senet gates`` has left in the run's directory, or how to get them."""
+def _gates(run: RunDir) -> dict[str, bytes]:
+    """Return the pictures that ``senet gates`` has left in the run's directory, by what they show."""
     words = {"figure6": "Mean gate by class", "figure7": "Mean gate and its sd within a class"}
-    files = {run.path / "gates" / f"{name}.png": said for name, said in words.items()}
-    pictures = [figure("", image(f.read_bytes(), w), w) for f, w in files.items() if f.is_file()]
-    if pictures:
-        return f"<div class='wide-picture'>{''.join(pictures)}</div>"
-    return (
-        f"<p><code>senet gates {escape(str(run.path))}</code> draws what they do, class by class.</p>"
-        if se
-        else ""
-    )
+    files = {said: run.path / "gates" / f"{name}.png" for name, said in words.items()}
+    return {said: file.read_bytes() for said, file in files.items() if file.is_file()}
 
 
 # At the end of a run --------------------------------------------------------------------------------------
