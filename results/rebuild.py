@@ -16,9 +16,9 @@ from statistics import mean, median
 from typing import NamedTuple
 
 from senet.analysis.canvas import save_png
-from senet.analysis.curves import draw_curves
 from senet.analysis.report import report
 from senet.analysis.rows import ReportRow, build_rows
+from senet.analysis.run_page import draw_curves
 from senet.analysis.runs import Run, Study, collect
 from senet.analysis.statistics import t_interval
 from senet.ledger import Ledger

@@ -16,7 +16,7 @@ PROGRAMS = {
 }
 """What Hydra reads the arguments of."""
 COMMANDS: dict[str, tuple[str, str]] = {
-    "models": ("senet.analysis.models_command", "the zoo: parameters, multiply-adds, the paper's figures"),
+    "models": ("senet.analysis.zoo", "the zoo: parameters, multiply-adds, the paper's figures"),
     "check": ("senet.data.tools.check", "decode every image once; report what is broken, odd or doubled"),
     "pack": ("senet.data.tools.pack", "write images into a few large files, resized if asked"),
     "prepare": ("senet.integrations.imagenet_archives", "ImageNet from its archives; made-up photographs"),

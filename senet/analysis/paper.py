@@ -2,6 +2,7 @@
 
 ``paper.csv`` holds errors in per cent of single centre crops. Versions: v1, CVPR, v4 (arXiv's last, the journal
 text), repo (the authors' README), mcn (another's evaluation); and the papers of SE's rivals by their names.
+``paper.yaml`` says how the networks were trained.
 """
 
 import csv
@@ -9,32 +10,22 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
+
+import yaml
 
 from senet.errors import UserError, did_you_mean
-from senet.models import is_se
+from senet.models import is_se, plain_twin
 from senet.nn import SEConfig
 
-RECIPES = {
-    "cited": "quoted by the paper from elsewhere",
-    # Section 5.1.
-    "main": "SGD, batch 1024, lr 0.6 divided by 10 every 30 of 100 epochs",
-    # Section 6 of v4, and its footnote 2.
-    "ablation": "lr 0.1, divided by 10 on plateaus, about 300 epochs, label smoothing, no SE biases, SE-ResNet-50",
-    "fixed270": "as the ablations, on a fixed schedule of 270 epochs",
-    # Table 3.
-    "mobile": "batch 256, lr 0.1, divided by 10 on plateaus, about 400 epochs",
-    # The appendix.
-    "senet154": "batch 2048, lr 1.0, label smoothing, dropout, BN frozen at the end",
-    "cifar": "the recipes of the trunks' own papers",
-    # Table 6.
-    "places": "Places365-Challenge, from scratch",
-    # Table 7 of v4 and Table 6 of CVPR: two different experiments, in AP per cent.
-    "coco": "Faster R-CNN",
-    "rival": "the recipe of the rival block's own paper, each another",
-    "released": "the authors' released weights, trained longer and with more augmentation",
-}
+DATA = files("senet.analysis")
+PAPER: dict[str, Any] = yaml.safe_load(DATA.joinpath("paper.yaml").read_text(encoding="utf-8"))
+RECIPES: dict[str, str] = PAPER["recipes"]
 """How networks were trained, by ``PaperFigure.recipe``; figures of different recipes must not be compared."""
+CLASSIFICATION_TABLES = tuple(PAPER["tables"])
+"""The paper's tables of classification errors."""
+OTHER_TABLES: dict[str, str] = PAPER["other_tables"]
+"""The others, and what they hold."""
 _NUMBERS = ("top1_err", "top5_err", "gmacs", "params_m", "ap50", "ap")
 
 
@@ -109,7 +100,7 @@ def _figure(row: dict[str, str]) -> PaperFigure:
 @cache
 def paper_figures() -> tuple[PaperFigure, ...]:
     """Return every published row."""
-    text = files("senet.analysis").joinpath("paper.csv").read_text()
+    text = DATA.joinpath("paper.csv").read_text(encoding="utf-8")
     return tuple(map(_figure, csv.DictReader(text.splitlines())))
 
 
@@ -135,7 +126,41 @@ def figure6() -> dict[str, dict[str, list[float]]]:
 
     Read off the vector graphics, within 0.005. The classes are goldfish, pug, plane, cliff, and "all".
     """
-    curves: dict[str, dict[str, list[float]]] = json.loads(
-        files("senet.analysis").joinpath("figure6.json").read_text()
-    )
+    curves: dict[str, dict[str, list[float]]] = json.loads(DATA.joinpath("figure6.json").read_text())
     return curves
+
+
+class PaperRecipe(NamedTuple):
+    """How networks were trained and judged; ``None`` is what the paper does not say.
+
+    Attributes:
+        data: the images.
+        batch: images of a step.
+        lr: learning rate at its highest.
+        schedule: what becomes of it.
+        epochs: length of the training.
+        size: side of the training and evaluation crop in pixels.
+        resize: shorter side of which the evaluation crop is cut; None if the images have the crop's size.
+        note: what else there is to know.
+        smoothing: whether labels were smoothed.
+        biases: whether the FC layers of SE have biases.
+    """
+
+    data: str
+    batch: int | None
+    lr: float
+    schedule: str
+    epochs: int | None
+    size: int = 224
+    resize: int | None = 256
+    note: str = ""
+    smoothing: bool = False
+    biases: bool = True
+
+
+def paper_recipe(table: str, model: str) -> PaperRecipe:
+    """Return how the network ``model`` was trained for a table of ``CLASSIFICATION_TABLES``.
+
+    The plain networks of Tables 4 and 5 are quoted by the paper: theirs is the recipe of the paper they come from.
+    """
+    return PaperRecipe(**PAPER["tables"][table] | PAPER["trunks"].get(plain_twin(model), {}))

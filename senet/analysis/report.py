@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from senet.analysis.canvas import as_svg, save_png
-from senet.analysis.columns import report_columns
 from senet.analysis.labels import flatten, settings, shown, trial
 from senet.analysis.paper import RECIPES
 from senet.analysis.plots import draw
-from senet.analysis.rows import ReportRow, build_rows
+from senet.analysis.rows import ReportRow, build_rows, report_columns
 from senet.analysis.run_page import write_page
 from senet.analysis.runs import At, Gap, Study, collect
 from senet.errors import UserError

@@ -1,13 +1,13 @@
-"""The rows of a report: per point what was measured, how sure it is, and what the paper printed."""
+"""The table of a report: per point what was measured, how sure it is, and what the paper printed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 
-from senet.analysis.paper import PaperFigure, paper_figure
-from senet.analysis.paper_rows import paper_keys
+from senet.analysis.paper import PaperFigure, paper_figure, paper_figures
 from senet.analysis.runs import At, Point, Study
 from senet.analysis.statistics import (
     Difference,
@@ -17,6 +17,20 @@ from senet.analysis.statistics import (
     compare_images,
     describe,
 )
+from senet.nn import SEConfig
+from senet.table import Column, with_prefix
+
+OURS, PAPER = "ours", "paper"
+ABLATIONS = {
+    "reduction": ("T10",),
+    "squeeze": ("T11", "T16"),
+    "gate": ("T12",),
+    "stages": ("T13",),
+    "placement": ("T14", "T15"),
+}
+"""SE axes to the paper's tables (v4) about them."""
+NETWORKS = ("T2", "T3", "T4", "T5")
+"""The paper's tables of networks and their plain twins."""
 
 
 @dataclass(frozen=True)
@@ -157,3 +171,144 @@ def _over_images(point: Point, baseline: Point, at: At) -> ImageComparison | Non
         if not (np.array_equal(table.ids, first.ids) and np.array_equal(table.labels, first.labels)):
             return None
     return compare_images(np.stack([a.right for a, _ in pairs]), np.stack([b.right for _, b in pairs]))
+
+
+# Columns --------------------------------------------------------------------------------------------------
+
+
+def report_columns(rows: Sequence[ReportRow]) -> list[Column[ReportRow]]:
+    """Return the columns; the baseline's only where there is one, the paper's only where it has a figure."""
+    ours: list[Column[ReportRow]] = [
+        Column("point", lambda row: row.label, words=True, group=OURS),
+        Column("top-1 err, %", lambda row: _spread(row.top1), group=OURS),
+        Column("top-5 err, %", lambda row: _spread(row.top5), group=OURS, brief=False),
+        Column("n", lambda row: str(len(row.errors)), group=OURS),
+    ]
+    compared: list[Column[ReportRow]] = [
+        Column("difference [95 %]", _difference, _difference_interval, group=OURS),
+        Column("verdict", _verdict, words=True, group=OURS, style=_tone),
+        Column("McNemar p [bootstrap 95 %]", _image_p, _image_interval, group=OURS, brief=False),
+    ]
+    cost: list[Column[ReportRow]] = [
+        Column("parameters", lambda row: with_prefix(row.parameters), group=OURS),
+        Column("MACs", lambda row: with_prefix(row.macs), group=OURS),
+        Column("images/s", lambda row: _number(row.rate, ",.0f"), group=OURS),
+    ]
+    theirs: list[Column[ReportRow]] = [
+        Column("top-1 err, %", lambda row: _number(row.paper.top1_err if row.paper else None), group=PAPER),
+        Column("difference", lambda row: _number(row.paper_gain, "+.2f"), group=PAPER),
+        Column("params, M", _paper_params, group=PAPER, brief=False),
+        Column("table", lambda row: row.paper.source if row.paper else "", words=True, group=PAPER),
+    ]
+    return [
+        *ours,
+        *(compared if any(row.baseline for row in rows) else ()),
+        *cost,
+        *(theirs if any(row.paper for row in rows) else ()),
+    ]
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _paper_params(row: ReportRow) -> str:
+    return _number(row.paper.params_m if row.paper else None, ".1f")
+
+
+def _spread(spread: Spread | None) -> str:
+    if spread is None:
+        return "missing"
+    return f"{spread.mean:.2f}" + (f" ± {spread.sd:.2f}" if spread.sd is not None else "")
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"[{interval[0]:+.2f}, {interval[1]:+.2f}]" if interval else ""
+
+
+def _difference(row: ReportRow) -> str:
+    return f"{row.difference.estimate:+.2f}" if row.difference else ""
+
+
+def _difference_interval(row: ReportRow) -> str:
+    return _interval(row.difference.interval if row.difference else None)
+
+
+def _verdict(row: ReportRow) -> str:
+    if row.top1 is None:
+        return "no finished run"
+    if row.baseline is None:
+        return "baseline" if row.is_baseline else ""
+    if not row.comparable:
+        return f"on other images than {row.baseline}"
+    return row.difference.verdict if row.difference else "baseline missing"
+
+
+def _tone(row: ReportRow) -> str:
+    verdict = _verdict(row)
+    bad = verdict.startswith(("worse", "no fin"))
+    return "words good" if verdict.startswith("better") else "words bad" if bad else "words"
+
+
+def _image_p(row: ReportRow) -> str:
+    if row.images is None:
+        return ""
+    p = row.images.p
+    return "< 0.0001" if p < 1e-4 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def _image_interval(row: ReportRow) -> str:
+    return _interval(row.images.interval if row.images else None)
+
+
+# The paper's rows -----------------------------------------------------------------------------------------
+
+
+def paper_keys(study: Study) -> dict[str, str]:
+    """Return the published figure's key (v4) of every point that has one.
+
+    ``study.json`` names them; otherwise they follow from the one SE axis in which the points differ, or else
+    from the names of the networks. Points that differ in more, as the trials of a search, have none.
+    """
+    named = {point.label: point.paper for point in study.points if point.paper}
+    if named:
+        return named
+    if len({_besides_network(point.config) for point in study.points if point.config}) > 1:
+        return {}
+    known = [point.config["se"] for point in study.points if point.config.get("se")]
+    varying = [axis for axis in (known[0] if known else {}) if len({str(se[axis]) for se in known}) > 1]
+    if len(varying) > 1 or not set(varying) <= ABLATIONS.keys():
+        return {}
+    found = {p.label: _ablation(p, varying[0]) if varying else _network(p) for p in study.points if p.config}
+    return {label: figure.key for label, figure in found.items() if figure is not None}
+
+
+def _besides_network(config: Mapping[str, Any]) -> str:
+    """Return what a configuration says of the training alone, as text to compare."""
+    network = ("model", "se", "seed", "name", "runs_dir", "logger")
+    return str({key: value for key, value in config.items() if key not in network})
+
+
+def _ablation(point: Point, axis: str) -> PaperFigure | None:
+    """Return the row of the ablation's tables whose SE block has the same value on ``axis``."""
+    if not point.config.get("se"):
+        return paper_figure("none")
+    value = getattr(SEConfig(**point.config["se"]), axis)
+    # The row of r = 16 in Table 16 has the squeeze of Table 11's "avg"; the first table found is meant.
+    for figure in (row for table in ABLATIONS[axis] for row in _in_table(table)):
+        se = figure.se_config()
+        if se is not None and getattr(se, axis) == value:
+            return figure
+    return None
+
+
+def _network(point: Point) -> PaperFigure | None:
+    """Return the row of the network in the paper's main tables, of the same data if there is one."""
+    data, name = point.config["data"]["name"], point.config["model"]["name"]
+    printed = [row for table in NETWORKS for row in _in_table(table) if row.model == name]
+    reproduced = [row for row in printed if not row.key.endswith("_original")]
+    return min(reproduced, key=lambda row: row.dataset != data, default=None)
+
+
+def _in_table(table: str) -> list[PaperFigure]:
+    return [row for row in paper_figures() if (row.version, row.table) == ("v4", table)]

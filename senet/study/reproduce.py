@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from senet.analysis.paper_recipes import CLASSIFICATION_TABLES, OTHER_TABLES, PaperRecipe, paper_recipe
+from senet.analysis.paper import CLASSIFICATION_TABLES, OTHER_TABLES, PaperRecipe, paper_recipe
 from senet.errors import UserError, did_you_mean
 from senet.files import configs_directory
 from senet.rundir import RunDir

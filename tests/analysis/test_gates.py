@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from senet import SEConfig, UserError, create_model
 from senet.analysis.canvas import save_png
-from senet.analysis.gate_plots import class_means, within_class
 from senet.analysis.gate_statistics import (
     ClassStatistics,
     collect_gates,
@@ -23,7 +22,15 @@ from senet.analysis.gate_statistics import (
     saturation,
     watch_hidden,
 )
-from senet.analysis.gates import choose_classes, configure, run, saturation_text, write
+from senet.analysis.gates import (
+    choose_classes,
+    class_means,
+    configure,
+    run,
+    saturation_text,
+    within_class,
+    write,
+)
 from senet.analysis.paper import figure6
 from senet.data import DigitsConfig, Preprocessing
 from senet.data.files.folder import scan

@@ -10,9 +10,8 @@ from run_fakes import config, write_run
 
 from senet import UserError
 from senet.analysis.labels import label_points, settings
-from senet.analysis.paper_rows import paper_keys
 from senet.analysis.plots import draw
-from senet.analysis.rows import build_rows
+from senet.analysis.rows import build_rows, paper_keys
 from senet.analysis.runs import collect, find_runs, read_run, with_new_settings
 from senet.ledger import Job, Ledger, PlannedPoint
 

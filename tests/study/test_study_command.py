@@ -8,8 +8,7 @@ from hydra import compose as hydra_compose, initialize_config_dir
 from study_fakes import ROOT, FakeExecutor, ledger_of, statuses
 
 from senet import UserError, cli
-from senet.analysis.paper import paper_figures
-from senet.analysis.paper_recipes import CLASSIFICATION_TABLES, paper_recipe
+from senet.analysis.paper import CLASSIFICATION_TABLES, paper_figures, paper_recipe
 from senet.study import reproduce
 from senet.study.plan import compose_run, composing
 
