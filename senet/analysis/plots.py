@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from senet.analysis.canvas import INK, MEAN, PLAIN, SEED, SIZE, blank, name_axes, words
+from senet.analysis.labels import varying
 from senet.analysis.rows import ReportRow
 from senet.analysis.statistics import t_interval
 from senet.table import with_prefix
@@ -29,11 +30,11 @@ def draw(rows: Sequence[ReportRow]) -> dict[str, Figure]:
 
 
 def error_by_reduction(rows: Sequence[ReportRow]) -> Figure | None:
-    """Draw top-1 error over r; None unless the points have two r or more, each once."""
-    with_se = [(row.reduction, row) for row in rows if row.reduction is not None]
-    plain = [row for row in rows if row.reduction is None]
+    """Draw top-1 error over r; None unless there are points that differ in r alone."""
+    with_se = [(r, row) for row in rows if (r := row.point.reduction) is not None]
+    plain = [row for row in rows if row.point.reduction is None]
     reductions = [reduction for reduction, _ in with_se]
-    if len(reductions) < 2 or len(set(reductions)) != len(reductions):
+    if varying([row.point.config for _, row in with_se]) != ["se.reduction"]:
         return None
     figure, (axis,) = blank()
     axis.set_xscale("log", base=2)

@@ -104,8 +104,9 @@ def worth_showing(counts: Counts, most: int = SHOWN) -> list[int]:
 
 def calibration(table: Predictions) -> Calibration:
     """Compare how sure the network was of its answers with how often they were right."""
-    bins = np.minimum((table.confidence * BINS).astype(int), BINS - 1)
-    count, right, sure = (np.bincount(bins, weights) for weights in (None, table.right, table.confidence))
+    confidence = np.nan_to_num(table.confidence)  # a network that has diverged is sure of nothing
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    count, right, sure = (np.bincount(bins, weights) for weights in (None, table.right, confidence))
     held = count > 0
     ece = float(np.abs(right - sure).sum() / len(bins))
     return Calibration(sure[held] / count[held], right[held] / count[held], ece)

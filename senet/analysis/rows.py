@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 
+from senet.analysis.labels import varying
 from senet.analysis.paper import PaperFigure, paper_figure, paper_figures
 from senet.analysis.runs import At, Point, Study
 from senet.analysis.statistics import (
@@ -38,6 +38,7 @@ class ReportRow:
     """One point of a study; what a point without finished runs lacks is None.
 
     Attributes:
+        point: what is measured.
         label: of the point.
         validation: the images that it was validated on, in words.
         baseline: label of the point it is compared with.
@@ -51,11 +52,11 @@ class ReportRow:
         parameters: learnable parameters.
         macs: multiply-adds of one image.
         rate: images per second in training, median over seeds.
-        reduction: r, or None without SE.
         paper: the published figure.
         paper_gain: its top-1 error minus the published baseline's, in points.
     """
 
+    point: Point
     label: str
     validation: str
     baseline: str | None
@@ -69,7 +70,6 @@ class ReportRow:
     parameters: int | None
     macs: int | None
     rate: float | None
-    reduction: int | None
     paper: PaperFigure | None
     paper_gain: float | None
 
@@ -126,6 +126,7 @@ def build_rows(study: Study, at: At) -> list[ReportRow]:
         rates = [r.summary["images_per_second"] for r in runs.values() if r.summary["images_per_second"]]
         paper = figures.get(point.label)
         row = ReportRow(
+            point=point,
             label=point.label,
             validation=point.images,
             baseline=point.baseline,
@@ -139,7 +140,6 @@ def build_rows(study: Study, at: At) -> list[ReportRow]:
             parameters=int(summary["parameters"]) if summary else None,
             macs=int(summary["macs"]) if summary else None,
             rate=float(median(rates)) if rates else None,
-            reduction=point.reduction,
             paper=paper,
             paper_gain=_paper_gain(paper, figures.get(baseline.label) if baseline else None),
         )
@@ -273,20 +273,17 @@ def paper_keys(study: Study) -> dict[str, str]:
     named = {point.label: point.paper for point in study.points if point.paper}
     if named:
         return named
-    if len({_besides_network(point.config) for point in study.points if point.config}) > 1:
+    configs = [point.config for point in study.points if point.config]
+    with_se = [config for config in configs if config.get("se")]
+    if any(key.split(".")[0] not in ("model", "se") for key in varying(configs)):
         return {}
-    known = [point.config["se"] for point in study.points if point.config.get("se")]
-    varying = [axis for axis in (known[0] if known else {}) if len({str(se[axis]) for se in known}) > 1]
-    if len(varying) > 1 or not set(varying) <= ABLATIONS.keys():
+    if any(config["se"]["block"] != "se" for config in with_se):  # the paper has no row of a rival
         return {}
-    found = {p.label: _ablation(p, varying[0]) if varying else _network(p) for p in study.points if p.config}
+    axes = [key.removeprefix("se.") for key in varying(with_se) if key.startswith("se.")]
+    if len(axes) > 1 or not set(axes) <= ABLATIONS.keys():
+        return {}
+    found = {p.label: _ablation(p, axes[0]) if axes else _network(p) for p in study.points if p.config}
     return {label: figure.key for label, figure in found.items() if figure is not None}
-
-
-def _besides_network(config: Mapping[str, Any]) -> str:
-    """Return what a configuration says of the training alone, as text to compare."""
-    network = ("model", "se", "seed", "name", "runs_dir", "logger")
-    return str({key: value for key, value in config.items() if key not in network})
 
 
 def _ablation(point: Point, axis: str) -> PaperFigure | None:
@@ -303,9 +300,12 @@ def _ablation(point: Point, axis: str) -> PaperFigure | None:
 
 
 def _network(point: Point) -> PaperFigure | None:
-    """Return the row of the network in the paper's main tables, of the same data if there is one."""
-    data, name = point.config["data"]["name"], point.config["model"]["name"]
-    printed = [row for table in NETWORKS for row in _in_table(table) if row.model == name]
+    """Return the row of the very network in the paper's main tables, of the same data if there is one."""
+    data, name, se = point.config["data"]["name"], point.config["model"]["name"], point.config.get("se")
+    network = (name, SEConfig(**se) if se else None)
+    printed = [
+        row for table in NETWORKS for row in _in_table(table) if (row.model, row.se_config()) == network
+    ]
     reproduced = [row for row in printed if not row.key.endswith("_original")]
     return min(reproduced, key=lambda row: row.dataset != data, default=None)
 

@@ -26,6 +26,7 @@ from senet.analysis.predictions import (
     confusion,
     worth_showing,
 )
+from senet.analysis.runs import reduction_of
 from senet.errors import UserError
 from senet.files import write_text
 from senet.page import render, thumbnail
@@ -83,12 +84,12 @@ def write_page(run: RunDir, at: Which, file: Path) -> str:
     evaluated = record.get("task") == "eval"
     figures_file = run.evaluation_file if evaluated else run.summary_file
     found = read_json(figures_file) if figures_file.is_file() else {}
-    figures = found if evaluated else found.get(at, {})
+    figures = found if evaluated else found.get("last", {})
     if evaluated:
         label, weights, facts = "eval", found.get("weights") or "raw", _evaluation_facts(found)
         title, curves = f"{found.get('model', '')}: evaluation", []
     else:
-        label, weights = at, "ema" if any(key.startswith(PREFIX["ema"]) for key in figures) else "raw"
+        label, weights = at, "ema" if f"{PREFIX['ema']}/top1" in figures else "raw"
         of = f"the {at} epoch, {'averaged' if weights == 'ema' else 'raw'} weights"
         facts = _training_facts(found, record, config, of)
         # Of a job of a study, which all have one name, its point and seed.
@@ -136,7 +137,8 @@ def _training_facts(
     se, data = config.get("se"), summary.get("data", {})
     return {
         "network": str(config.get("model", {}).get("name", "")),
-        "SE reduction": f"r = {se['reduction']}" if se else "",
+        "block": se["block"] if se and se.get("block", "se") != "se" else "",
+        "SE reduction": f"r = {reduction}" if (reduction := reduction_of(se)) else "",
         "parameters": with_prefix(summary.get("parameters")),
         "MACs": with_prefix(summary.get("macs")),
         "data": str(config.get("data", {}).get("name", "")),

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import yaml
 from omegaconf import OmegaConf
 
@@ -25,6 +26,8 @@ from senet.rundir import PREFIX, Predictions, RunDir, Which
 
 NOT_OF_RUNS = ("defaults", "hydra", "resume", "data")
 """Sections of ``train.yaml`` that a run's own configuration does not have, or has by the kind of data."""
+FIGURES = {"best", "last", "parameters", "macs", "images_per_second", "data"}
+"""What a report reads of a summary."""
 At = Which
 """The epoch whose figures count: the last one, or the best one by top-1."""
 
@@ -65,8 +68,18 @@ class Run:
         """The weights a run is judged by: "ema" if it keeps an average, else "raw"."""
         return "ema" if f"{PREFIX['ema']}/top1" in self.summary["best"] else "raw"
 
+    @property
+    def unreadable(self) -> int:
+        """Validation images that cannot be read and count as wrong."""
+        return int(self.summary["last"].get("val/unreadable", 0))
+
     def error(self, at: At, k: Literal[1, 5] = 1) -> float:
         """Return the top-k error in percent, of the last epoch or of the best one by top-1."""
+        table = self.predictions(at) if (at, k) == ("best", 5) else None
+        if (
+            table is not None and not np.isnan(table.top5).any()
+        ):  # the summary has the best top-5 of any epoch
+            return 100 * (1 - float(table.top5.sum()) / (len(table.top5) + self.unreadable))
         return 100 - float(self.summary[at][f"{PREFIX[self.weights]}/top{k}"])
 
     def predictions(self, at: At) -> Predictions | None:
@@ -98,9 +111,8 @@ class Point:
 
     @property
     def reduction(self) -> int | None:
-        """The reduction ratio r, or None without SE."""
-        se = self.config.get("se")
-        return int(se["reduction"]) if se else None
+        """The reduction ratio r; None without SE, and of a rival that has none."""
+        return reduction_of(self.config.get("se"))
 
 
 class Gap(NamedTuple):
@@ -204,6 +216,11 @@ def _shipped() -> dict[str, Any]:
     return {key: value for key, value in values.items() if key not in (*BOOKKEEPING, *NOT_OF_RUNS)}
 
 
+def reduction_of(se: Mapping[str, Any] | None) -> int | None:
+    """Return the r of the section ``se`` of a configuration; None without SE, and of a rival that has none."""
+    return int(se["reduction"]) if se and SEConfig(block=se.get("block", "se")).reads("reduction") else None
+
+
 def read_run(path: Path, at: At = "last") -> Run:
     """Read one run directory; a broken or unfinished one gets a ``problem``."""
     run = Run(RunDir(path))
@@ -232,13 +249,17 @@ def _unfinished(run: Run) -> str | None:
 
 
 def _contradiction(run: Run, at: At) -> str | None:
-    """Say so if the summary and the predictions are not of the same network."""
+    """Say so if figures are missing, or if the summary and the predictions are not of the same network."""
+    if absent := FIGURES - run.summary.keys():
+        return f"summary.json lacks {', '.join(sorted(absent))}"
+    if run.summary[at] == {}:
+        return "trained without validation: it has no figures"
     try:
-        error, table = run.error(at), run.predictions(at)
+        error, _, table = run.error(at), run.error(at, 5), run.predictions(at)
+        unreadable, _ = run.unreadable, int(run.summary["data"]["val_images"])
     except (KeyError, TypeError, ValueError) as reason:
         return f"summary.json or predictions cannot be understood: {type(reason).__name__} {reason}"
     if table is not None:
-        unreadable = int(run.summary[at].get("val/unreadable", 0))  # they count as wrong
         counted = 100 * (1 - float(table.right.sum()) / (len(table.right) + unreadable))
         if abs(counted - error) > 1e-3:
             return f"summary.json says {error:.3f} % top-1 error, the predictions {counted:.3f} %"

@@ -1,6 +1,7 @@
 """What the page of a run says, against counts made by hand; and that no name or mishap breaks it."""
 
 import json
+import re
 from argparse import ArgumentParser
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from html_pages import Page
-from run_fakes import config
+from run_fakes import config, write_run
 
 from senet import UserError
 from senet.analysis.predictions import (
@@ -122,6 +123,33 @@ def test_page_is_made_anew_from_the_predictions_alone(evaluated: RunDir, capsys,
     assert report_of(evaluated.path) == 0
     assert f"top-1 {100 * table.right.mean():.2f} %" in capsys.readouterr().out
     assert evaluated.page_file.read_text() == html
+
+
+def test_a_network_that_says_nan_has_a_page(evaluated: RunDir, capsys):
+    table = predictions(NAMES)
+    confidence = np.where(np.arange(400) % 4, table.confidence, np.nan)
+    evaluated.write_predictions("eval", "raw", table._replace(confidence=confidence))
+    assert report_of(evaluated.path) == 0
+    assert f"top-1 {100 * table.right.mean():.2f} %" in capsys.readouterr().out
+    sure = np.nan_to_num(confidence)
+    bins = [(sure * 15).astype(int) == b for b in range(15)]
+    expected = sum(abs(table.right[b].sum() - sure[b].sum()) for b in bins) / 400
+    assert f"ECE {100 * expected:.2f} points" in evaluated.page_file.read_text()
+
+
+@pytest.mark.parametrize(
+    ("block", "facts"), [("se", "SE reduction"), ("eca", "block"), ("cbam", "block SE reduction")]
+)
+def test_the_page_says_what_stands_in_the_places_of_se(tmp_path: Path, block: str, facts: str):
+    path = write_run(tmp_path / "run", config(block=block), 0, [True, False])
+    summary = json.loads((path / "summary.json").read_text())
+    summary |= {"seconds": 1.0, "epochs": 1, "data": {"train_images": 2, "val_images": 2}}
+    (path / "summary.json").write_text(json.dumps(summary))
+    assert report_of(path) == 0
+    html = (path / "report.html").read_text()
+    assert [name for name in ("block", "SE reduction") if f"<dt>{name}</dt>" in html] == re.findall(
+        r"block|SE \w+", facts
+    )
 
 
 def test_what_cannot_be_drawn_is_said_and_no_more(evaluated: RunDir, capsys):

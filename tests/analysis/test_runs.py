@@ -128,6 +128,34 @@ def test_the_papers_networks_are_found(tmp_path: Path):
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        [config("resnet50"), config("se_resnet50", block="eca")],
+        [config("resnet50"), config("se_resnet50", squeeze="max")],
+        [config(block="cbam", reduction=r) for r in (4, 8)],
+        [config(reduction=4), config(lr=0.2)],
+    ],
+    ids=["rival", "variant", "rival's r", "other recipes"],
+)
+def test_no_figure_of_the_paper_stands_beside_another_network(tmp_path: Path, points):
+    for index, values in enumerate(points):
+        write_run(tmp_path / str(index), values, 0, RIGHT)
+    assert set(paper_keys(collect([tmp_path])).values()) <= {"resnet50_main"}
+
+
+@pytest.mark.parametrize(
+    ("other", "drawn"),
+    [({"block": "eca"}, False), ({"block": "cbam"}, False), ({"placement": "pre"}, False), ({}, True)],
+    ids=str,
+)
+def test_a_curve_over_r_is_of_points_that_differ_in_nothing_else(tmp_path: Path, other, drawn):
+    write_run(tmp_path / "8", config(reduction=8), 0, RIGHT)
+    write_run(tmp_path / "16", config(**other), 0, RIGHT)
+    plots = draw(build_rows(collect([tmp_path]), "last"))
+    assert ("Error and reduction ratio" in plots) == drawn
+
+
 def test_what_is_missing_is_kept_with_its_reason(tmp_path: Path):
     good = write_run(tmp_path / "b", config(), 0, RIGHT)
     older = write_run(tmp_path / "a", config(), 0, RIGHT)
@@ -189,6 +217,41 @@ def test_images_that_cannot_be_read_count_as_wrong(tmp_path: Path):
     summary["last"] |= {"val/top1": 100 * 19 / 21, "val/unreadable": 1, "val/count": 21}
     (run / "summary.json").write_text(json.dumps(summary))
     assert read_run(run).problem is None
+
+
+def test_top5_of_the_best_epoch_is_of_that_epoch(tmp_path: Path):
+    """The summary has the best top-5 of any epoch; an image that cannot be read counts as wrong there, too."""
+    run = write_run(tmp_path / "run", config(), 0, [True] * 19 + [False])
+    summary = json.loads((run / "summary.json").read_text())
+    summary["last"] = {"val/top1": 80.0, "val/top5": 98.0, "val/unreadable": 1, "val/count": 21}
+    summary["best"] = {"val/top1": 100 * 19 / 21, "val/top5": 98.0}
+    (run / "summary.json").write_text(json.dumps(summary))
+    header, *rows = (run / "predictions" / "last_raw.csv").read_text().splitlines()
+    best = [f"{header},top5", *(f"{row},{int(number < 17)}" for number, row in enumerate(rows))]
+    (run / "predictions" / "best_raw.csv").write_text("\n".join(best))
+    (run / "predictions" / "last_raw.csv").unlink()
+    found = read_run(run, "best")
+    assert found.problem is None
+    assert found.error("best") == pytest.approx(100 * 2 / 21)
+    assert found.error("best", 5) == pytest.approx(100 * 4 / 21)
+    assert read_run(run, "last").error("last", 5) == pytest.approx(2.0)
+
+
+def test_a_run_without_figures_is_a_gap(tmp_path: Path):
+    for name, changed in (
+        ("a run without validation", {"best": {}, "last": {}}),
+        ("of another version", {"images_per_second": ...}),
+    ):
+        file = write_run(tmp_path / name, config(), len(name), RIGHT) / "summary.json"
+        summary = json.loads(file.read_text()) | changed
+        file.write_text(json.dumps({key: value for key, value in summary.items() if value is not ...}))
+    write_run(tmp_path / "whole", config(), 0, RIGHT)
+    study = collect([tmp_path])
+    assert {gap.path.name: gap.reason for gap in study.gaps} == {
+        "a run without validation": "trained without validation: it has no figures",
+        "of another version": "summary.json lacks images_per_second",
+    }
+    assert build_rows(study, "last")[0].errors == {0: pytest.approx(5.0)}
 
 
 def test_study_json_decides(tmp_path: Path):
