@@ -3,15 +3,15 @@
 import argparse
 import csv
 import glob
-import io
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import torch
 from torch import Tensor
@@ -66,25 +66,19 @@ def run(arguments: argparse.Namespace) -> int:
     if trained.words:
         complain(f"weights: {trained.words}")
     device = choose_device(arguments.device)
-    output = (
-        arguments.output.open("w", newline="", encoding="utf-8", errors="surrogateescape")
-        if arguments.output
-        else sys.stdout
-    )
     broken: list[BadImage] = []
+    found = predict(trained, files, arguments.top, arguments.batch_size, arguments.workers, device, broken)
+    opened: AbstractContextManager[TextIO] = nullcontext(sys.stdout)
+    if arguments.output:
+        opened = arguments.output.open("w", newline="", encoding="utf-8", errors="surrogateescape")
     try:
-        output.write(heading(arguments.format))
-        found = predict(
-            trained, files, arguments.top, arguments.batch_size, arguments.workers, device, broken
-        )
-        for file, guesses in found:
-            output.write(line(file, guesses, arguments.format))
-            output.flush()
+        with opened as output:
+            if arguments.format == "csv":
+                output.write("image,rank,class,index,probability\n")
+            for file, guesses in found:
+                write(output, file, guesses, arguments.format)
     except BrokenPipeError:  # head has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    finally:
-        if arguments.output:
-            output.close()
     for bad in broken:
         complain(f"not read: {bad.path} ({bad.reason})")
     if broken:
@@ -101,32 +95,31 @@ def find_images(given: Sequence[str]) -> list[str]:
     found: list[str] = []
     for name in given:
         if name == "-":
-            for line in (line.rstrip("\r\n") for line in sys.stdin if line.strip()):
-                found += _images_under(Path(line)) if os.path.isdir(line) else [line]
-        elif os.path.isdir(name):
-            found += _images_under(Path(name))
+            for line in filter(str.strip, sys.stdin):
+                found += _images_at(line.rstrip("\r\n"))
         elif os.path.lexists(name):
-            found.append(name)
+            found += _images_at(name)
         else:
             matches = sorted(glob.glob(os.path.expanduser(name), recursive=True))
             if not matches:
                 raise UserError(f"{name}: there is no such file, folder or match")
             for match in matches:
-                inside = _images_under(Path(match)) if os.path.isdir(match) else [match]
-                found += inside if os.path.isdir(match) or is_image(match) else []
+                found += _images_at(match) if os.path.isdir(match) or is_image(match) else []
     if not found:
         raise UserError(f"{', '.join(given)}: there are no images")
     return list(dict.fromkeys(found))
 
 
-def _images_under(folder: Path) -> list[str]:
-    """Return the images of a folder, those too that turn out to be links to nothing."""
+def _images_at(name: str) -> list[str]:
+    """Return a file, or the images of a folder, those too that turn out to be links to nothing."""
+    if not os.path.isdir(name):
+        return [name]
     inside = (
         f"{part.path}/{file}"
-        for part in walk_class(folder, ".")
+        for part in walk_class(Path(name), ".")
         for file in [*part.images, *filter(is_image, part.others.get(IRREGULAR, ()))]
     )
-    return sorted(os.path.normpath(folder / file) for file in inside)
+    return sorted(os.path.normpath(f"{name}/{file}") for file in inside)
 
 
 def choose_device(name: str | None) -> torch.device:
@@ -190,22 +183,18 @@ def shown_names(trained: Trained) -> list[str]:
     return [f"{name} {called(name)}" for name in names]
 
 
-def heading(form: str) -> str:
-    """Return what stands before the first image."""
-    return "image,rank,class,index,probability\n" if form == "csv" else ""
-
-
-def line(file: str, guesses: Sequence[Guess], form: str) -> str:
-    """Return what is written of one image."""
-    file = file.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def write(output: TextIO, file: str, guesses: Sequence[Guess], form: str) -> None:
+    """Write what the network says of one image; a name as it is on the disk, in JSON with escapes for its bytes."""
     if form == "table":
-        return f"{file}  " + "  ".join(f"{100 * g.probability:.1f} % {g.name}" for g in guesses) + "\n"
-    if form == "jsonl":
+        said = "  ".join(f"{100 * guess.probability:.1f} % {guess.name}" for guess in guesses)
+        output.write(f"{file}  {said}\n")
+    elif form == "jsonl":
         top: list[dict[str, Any]] = [
             {"class": g.name, "index": g.place, "probability": round(g.probability, 6)} for g in guesses
         ]
-        return json.dumps({"image": file, "top": top}, ensure_ascii=False) + "\n"
-    text = io.StringIO()
-    rows = [(file, rank, g.name, g.place, f"{g.probability:.6f}") for rank, g in enumerate(guesses, 1)]
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+        text = json.dumps({"image": file, "top": top}, ensure_ascii=False)
+        output.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    else:
+        rows = [(file, rank, g.name, g.place, f"{g.probability:.6f}") for rank, g in enumerate(guesses, 1)]
+        csv.writer(output, lineterminator="\n").writerows(rows)
+    output.flush()

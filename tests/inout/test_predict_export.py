@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,25 @@ def test_predict_goes_on_over_broken_files(folder, tmp_path, capsys, monkeypatch
     ):
         assert main(["predict", str(file), *words]) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_names_are_written_as_they_are_on_the_disk(folder, tmp_path):
+    """A name that is no UTF-8 leads back to its file, whatever the format."""
+    checkpoint(tmp_path / "last.ckpt")
+    odd, out = os.fsencode(folder) + b"/caf\xe9 \xe7\x8c\xab.png", tmp_path / "out"
+    os.rename(folder / "0.png", odd)
+    for form in ("csv", "jsonl", "table"):
+        words = ["--workers", "0", "--top", "1", "--format", form, "--output", str(out)]
+        assert main(["predict", str(tmp_path / "last.ckpt"), os.fsdecode(odd), *words]) == 0
+        text = out.read_text(encoding="utf-8", errors="surrogateescape")
+        if form == "csv":
+            name = next(csv.DictReader(io.StringIO(text)))["image"]
+        elif form == "jsonl":
+            name = json.loads(out.read_bytes().decode())["image"]
+            assert "猫" in text
+        else:
+            name = text.partition("  ")[0]
+        assert os.fsencode(name) == odd
 
 
 EXPORTS = {
