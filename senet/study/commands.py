@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from senet.analysis.columns import report_columns
-from senet.analysis.rows import build_rows
+from senet.analysis.rows import build_rows, report_columns
 from senet.analysis.runs import collect
 from senet.errors import UserError
 from senet.ledger import DONE, Job, Ledger
