@@ -4,13 +4,17 @@
 every shape of the network they name.
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pickle import UnpicklingError
 from typing import Any, Literal
 
+from safetensors import SafetensorError
 from torch import Tensor
 
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError, did_you_mean, in_a_line
 from senet.integrations import module_names
 from senet.integrations.rename import Rule, rename, reverse
 from senet.models import Network, create_model, without_memory
@@ -148,12 +152,37 @@ def expected(match: Peer, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return needed if channels == 3 else match.build(num_classes, channels).state_dict()
 
 
-def offline(spec: str, error: Exception) -> UserError:
-    """Return what to say when a download failed."""
-    return UserError(
-        f"{spec} could not be downloaded ({type(error).__name__}): this machine seems to be offline; fetch the "
-        "weights where there is a network and give the FILE"
-    )
+@contextmanager
+def fetching(
+    spec: str, instead: str = "fetch the weights where there is a network and give the FILE"
+) -> Iterator[None]:
+    """Make one line of what a library says when it downloads weights, or finds them in its cache, in vain.
+
+    Args:
+        spec: what is fetched.
+        instead: what to do without a network.
+
+    Raises:
+        UserError: in place of the library's error.
+    """
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # its retries say the same thing ten times
+    try:
+        yield
+    except (OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
+        of_system = isinstance(error, OSError) and error.errno is not None
+        if isinstance(error, ConnectionError | TimeoutError) or (
+            isinstance(error, OSError) and not of_system
+        ):
+            raise UserError(
+                f"{spec} could not be downloaded ({type(error).__name__}): this machine seems to be offline; {instead}"
+            ) from error
+        raise UserError(
+            f"{spec} cannot be had ({in_a_line(error)}); a file that lies damaged in a cache is to be removed there"
+        ) from error
+    finally:
+        hub.setLevel(level)
 
 
 def convert_from(source: Source, state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from senet.data.preprocessing import Preprocessing
-from senet.errors import UserError, did_you_mean
+from senet.errors import UserError, did_you_mean, in_a_line
 from senet.integrations.peers import PEERS, Peer, Source, expected
 from senet.integrations.rename import rename, renamer, reverse
-from senet.integrations.unwrap import common_prefix, flatten
+from senet.integrations.unwrap import flatten, likely_prefixes
 from senet.models import is_se
 from senet.nn import SEConfig
 from senet.weights.record import check_keys
@@ -116,29 +116,25 @@ def refusal(content: object, model: str | None) -> str:
     tensors = flatten(content)
     if not tensors:
         return "this is neither a state dict nor a checkpoint: it holds no tensors"
-    # What lies under the prefix that most of them have.
-    prefix = common_prefix(tensors)
-    state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    for prefix in likely_prefixes(tensors):
+        state = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        if words := _reason(state, prefix, model):
+            return words
+    shown = ", ".join(f'"{key}"' for key in list(tensors)[:2])
+    return f"its {len(tensors)} tensors ({shown}, ...) are named as in no network that is known here"
+
+
+def _reason(state: Mapping[str, Tensor], prefix: str, model: str | None) -> str | None:
+    """Return why ``state``, found under a prefix, is no network of ours, if that can be told."""
     if model is None and any(key.startswith("stages.") for key in state) and "head.fc.weight" in state:
         return "it has senet's names, but no record of its network: give a checkpoint, or model.weights= of a run"
     for reason in REASONS:
-        key = next(
-            (
-                key
-                for key, tensor in state.items()
-                if re.search(reason.pattern, key) and reason.dims in (None, tensor.dim())
-            ),
-            None,
-        )
-        if key is not None and not key.startswith(("stem.", "stages.")):
-            shape = tuple(state[key].shape)
-            return f'{reason.words} ("{prefix}{key}", {shape}): no network of ours is the same'
-    if words := _nearest(state, prefix, model) or (model and _nearest(state, prefix, None)):
-        return words
-    keys = list(state)
-    shown = ", ".join(f'"{key}"' for key in keys[:2])
-    under = f' under "{prefix}"' if prefix else ""
-    return f"its {len(keys)} tensors{under} ({shown}, ...) are named as in no network that is known here"
+        for key, tensor in state.items():
+            ours = key.startswith(("stem.", "stages."))
+            if re.search(reason.pattern, key) and reason.dims in (None, tensor.dim()) and not ours:
+                where = f'("{prefix}{key}", {tuple(tensor.shape)})'
+                return f"{reason.words} {where}: no network of ours is the same"
+    return _nearest(state, prefix, model) or (_nearest(state, prefix, None) if model else None)
 
 
 def _nearest(state: Mapping[str, Tensor], prefix: str, model: str | None) -> str | None:
@@ -203,7 +199,9 @@ def default_preprocessing(source: Source, name: str) -> Preprocessing:
 
 def of_config(cfg: Mapping[str, Any]) -> Preprocessing:
     """Return the preprocessing that a ``pretrained_cfg`` of timm says."""
-    channels, _, size = cfg.get("input_size", (3, 224, 224))
+    channels, height, size = cfg.get("input_size", (3, 224, 224))
+    if height != size or cfg.get("crop_mode", "center") == "squash":
+        raise UserError("the weights want images squashed or higher than wide; ours are squares cut out")
     crop = cfg.get("crop_pct") or 0.875
     interpolation = cfg.get("interpolation", "bicubic")
     if interpolation not in ("bilinear", "bicubic"):
@@ -219,6 +217,15 @@ def by_config(config: Mapping[str, Any]) -> Callable[[Mapping[str, Tensor]], Rec
     Raises:
         UserError: if it is none of ours.
     """
+    try:
+        return _by_config(config)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"config.json is not what timm or senet write: {in_a_line(error)}") from error
+
+
+def _by_config(config: Mapping[str, Any]) -> Callable[[Mapping[str, Tensor]], Recognised | None]:
     name = str(config["architecture"])
     own = name.startswith(OWN)
     if own:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from senet.errors import UserError, did_you_mean
 from senet.integrations.attach import attach_se, find_stages
+from senet.integrations.peers import fetching
 from senet.models.network import Network
 from senet.nn import AttentionBlock, SEConfig
 
@@ -30,6 +31,27 @@ class TimmNetwork(Network):
         self.input_size, self.min_size = int(cfg["input_size"][-1]), 1
         self.attached = {block.name: block.path for block in attach_se(trunk, se).blocks} if se else {}
         self._stages = {stage: list(blocks) for stage, blocks in find_stages(trunk).items()}
+
+    def check_input(self, size: int) -> None:
+        """Refuse images that the trunk does not take, where that costs nothing: before it has storage.
+
+        Raises:
+            UserError: for a size that a transformer, for example, was not made for.
+        """
+        if not next(self.trunk.parameters()).is_meta:
+            return
+        training = self.trunk.training
+        try:
+            self.trunk.eval()(torch.empty(1, self.record["in_channels"], size, size, device="meta"))
+        except AssertionError as error:
+            raise UserError(
+                f"{self.record['options']['timm_name']} does not take images of {size} pixels ({error}): it is meant "
+                f"for data.preprocessing.size={self.input_size}"
+            ) from error
+        except Exception:
+            pass  # what cannot be done without storage says nothing of the size
+        finally:
+            self.trunk.train(training)
 
     def stage_numbers(self) -> tuple[int, ...]:
         """Return the numbers of the residual stages; none for a trunk whose blocks we do not know."""
@@ -128,7 +150,7 @@ def timm_trunk(
         )
     if not timm.is_model(timm_name):
         raise UserError(f'timm has no network "{timm_name}"{did_you_mean(timm_name, timm.list_models())}')
-    try:
+    with fetching(f"timm's weights of {timm_name}", "set model.pretrained=false"):
         trunk = timm.create_model(
             timm_name,
             # A network without storage is only looked at.
@@ -137,9 +159,4 @@ def timm_trunk(
             in_chans=in_channels,
             drop_rate=dropout,
         )
-    except OSError as error:
-        raise UserError(
-            f"timm's weights of {timm_name} could not be downloaded ({type(error).__name__}): this machine "
-            "seems to be offline; set model.pretrained=false"
-        ) from error
     return TimmNetwork(trunk, se)

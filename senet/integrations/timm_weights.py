@@ -1,6 +1,5 @@
 """Weights that timm downloads, e.g. ``timm:legacy_seresnet50.in1k``; without a tag timm's default ones."""
 
-import logging
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +8,7 @@ import timm
 
 from senet.data.preprocessing import Preprocessing
 from senet.errors import UserError, did_you_mean
-from senet.integrations.peers import from_timm, offline, peer
+from senet.integrations.peers import fetching, from_timm, peer
 from senet.weights.record import CLASS_ORDER, WeightRecord, Weights
 
 
@@ -27,15 +26,8 @@ def read(name: str, model: Mapping[str, Any]) -> Weights:
         raise UserError(f'timm has no weights "{name}"{did_you_mean(name, released)}')
     if not released:
         raise UserError(f"timm released no weights of {architecture}")
-    hub = logging.getLogger("huggingface_hub")
-    level = hub.level
-    hub.setLevel(logging.ERROR)  # its retries say the same thing ten times
-    try:
+    with fetching(f"timm:{name}"):
         theirs: Any = timm.create_model(name, pretrained=True)
-    except OSError as error:
-        raise offline(f"timm:{name}", error) from error
-    finally:
-        hub.setLevel(level)
     state = from_timm(theirs.state_dict(), architecture)
     cfg = theirs.pretrained_cfg
     size = cfg["input_size"][-1]

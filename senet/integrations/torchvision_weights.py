@@ -7,7 +7,7 @@ from torchvision.models import get_model_weights
 
 from senet.data.preprocessing import Preprocessing
 from senet.errors import UserError, did_you_mean
-from senet.integrations.peers import PEERS, from_torchvision, offline, peer
+from senet.integrations.peers import PEERS, fetching, from_torchvision, peer
 from senet.weights.record import CLASS_ORDER, WeightRecord, Weights
 
 
@@ -26,10 +26,8 @@ def read(name: str, network: Mapping[str, Any]) -> Weights:
     if name not in released:
         raise UserError(f'there is no converter for torchvision\'s "{name}"{did_you_mean(name, released)}')
     model, weights = released[name]
-    try:
+    with fetching(f"torchvision:{name}"):
         theirs = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
-    except OSError as error:
-        raise offline(f"torchvision:{name}", error) from error
     state = from_torchvision(theirs, model)
     images = weights.transforms()
     # torchvision's Inception-v3 turns ImageNet's mean and std into (0.5, 0.5) inside the network.

@@ -108,7 +108,10 @@ def _prefixes(tensors: Mapping[str, Tensor]) -> Iterator[str]:
         yield from dict.fromkeys(".".join(parts[:depth]) + "." for parts in cut if len(parts) > depth)
 
 
-def common_prefix(tensors: Mapping[str, Tensor]) -> str:
-    """Return the longest beginning of names, up to a dot, that more than half of the tensors have."""
+def likely_prefixes(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the beginnings of names, up to a dot, that more than half of the tensors have, the longest first.
+
+    The longest need not be what lies around a network: more than half of a ResNet-101 is its ``layer3.``.
+    """
     counted = {prefix: sum(key.startswith(prefix) for key in tensors) for prefix in _prefixes(tensors)}
-    return max((prefix for prefix, count in counted.items() if 2 * count > len(tensors)), key=len)
+    return sorted((prefix for prefix, count in counted.items() if 2 * count > len(tensors)), key=len)[::-1]

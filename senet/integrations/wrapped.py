@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from senet.errors import UserError
+from senet.errors import UserError, in_a_line
 from senet.integrations.unwrap import unwrap
 from senet.plugins import integration
 from senet.weights.checkpoint import Averaging
@@ -26,11 +26,18 @@ def read(
 
 
 def _config_beside(path: Path) -> dict[str, Any]:
-    """Return the ``config.json`` beside a file, as timm and the Hub keep them; {} if there is none."""
+    """Return the ``config.json`` beside a file, as timm and the Hub keep them; {} if there is none.
+
+    Raises:
+        UserError: if it cannot be read: the images that the weights expect stand there.
+    """
+    file = path.parent / "config.json"
     try:
-        config = json.loads((path.parent / "config.json").read_text())
-    except (OSError, ValueError):
+        config = json.loads(file.read_text())
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({in_a_line(error)}): it says what {path.name} is") from error
     return config if isinstance(config, dict) and "architecture" in config else {}
 
 
@@ -58,6 +65,10 @@ def _theirs(path: Path, content: object, model: Mapping[str, Any], weights: Aver
     library = integration("recognise", package="timm", asked=f"weights={path}")
     tell = library.by_config(config) if config else library.recognise
     found = unwrap(content, tell, weights, str(path))
+    if found is None and config and (other := unwrap(content, library.recognise, weights, str(path))):
+        raise UserError(
+            f'{path}: its config.json says "{config["architecture"]}", but these are weights of {other[1].name}'
+        )
     if found is None:
         raise UserError(f"{path}: {library.refusal(content, model.get('name'))}")
     inside, match = found
@@ -67,7 +78,9 @@ def _theirs(path: Path, content: object, model: Mapping[str, Any], weights: Aver
         words += ", without a classifier"
     order = CLASS_ORDER if record["num_classes"] == 1000 else None
     labels = config.get("label_names") or config.get("pretrained_cfg", {}).get("label_names")
-    classes = tuple(map(str, labels)) if labels and len(labels) == record["num_classes"] else None
+    classes = (
+        tuple(map(str, labels)) if isinstance(labels, list) and len(labels) == record["num_classes"] else None
+    )
     return Weights(
         match.state,
         WeightRecord(

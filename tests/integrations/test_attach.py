@@ -11,7 +11,7 @@ from torch import nn
 from senet import SEConfig, UserError, create_model
 from senet.integrations.attach import attach_se
 from senet.integrations.peers import from_torchvision
-from senet.models import complexity, count_macs
+from senet.models import complexity, count_macs, without_memory
 from senet.weights import freeze, load_weights, trunk_and_head_parameters
 
 TRUNKS = [
@@ -185,11 +185,24 @@ def test_timm_networks_freeze_by_stage():
         ({"timm_name": "resnet5"}, 'timm has no network "resnet5"; did you mean "resnet'),
         ({"timm_name": "vit_tiny_patch16_224"}, "has no residual block we know"),
         ({"timm_name": "resnet18", "stride_on": "1x1"}, 'has no option "stride_on"'),
+        ({"timm_name": "resnet18.nobody"}, r"Invalid pretrained tag \(nobody\)"),
+        ({"timm_name": "resnet50t", "pretrained": True}, "No pretrained weights exist for resnet50t"),
     ],
 )
 def test_mistakes_with_timm_networks(options, sentence):
     with pytest.raises(UserError, match=sentence):
         create_model("se_timm", **options)
+
+
+def test_a_transformer_is_refused_at_a_size_it_does_not_take():
+    with without_memory():
+        network = create_model("timm", timm_name="vit_tiny_patch16_224")
+        convolutions = create_model("timm", timm_name="resnet18")
+    network.check_input(224)
+    convolutions.check_input(32)
+    assert network.trunk.training
+    with pytest.raises(UserError, match=r"does not take images of 32 pixels .*size=224"):
+        network.check_input(32)
 
 
 def test_pretrained_trunks_download_once(monkeypatch):

@@ -80,6 +80,20 @@ def test_offline_is_one_clear_line(spec, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("spec", ["timm:resnet18.tv_in1k", "torchvision:ResNet18_Weights.IMAGENET1K_V1"])
+def test_a_file_damaged_in_a_cache_is_one_clear_line(spec, tmp_path, monkeypatch):
+    """A copy into the cache that was cut off: torch.hub looks at no hash of what lies there."""
+    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    cached.parent.mkdir(parents=True)
+    torch.save(torchvision.models.resnet18().state_dict(), cached)
+    cached.write_bytes(cached.read_bytes()[:5000])
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: safetensors.torch.load_file(cached))
+    with pytest.raises(UserError, match=r"cannot be had \(.*removed there") as caught:
+        load_weights(spec, create_model("resnet18", stem_pool="pad"))
+    assert "\n" not in str(caught.value)
+
+
 def test_torchvision_weights_with_their_record(monkeypatch):
     theirs = torchvision.models.resnet50()
 

@@ -106,6 +106,8 @@ def test_what_does_not_fit_names_the_key_the_shapes_and_the_nearest_network(tmp_
         (timm.create_model("convnext_atto").state_dict(), "are named as in no network that is known"),
         (timm.create_model("resnetaa50d").state_dict(), "its stem has three convolutions"),
         (timm.create_model("vit_tiny_patch16_224").state_dict(), "it is a transformer"),
+        # More than half of a deep network is one stage, which is no wrapper.
+        ({"model": timm.create_model("resnet101d").state_dict()}, r'three convolutions .*"model\.conv1\.0\.weight"'),
     ):  # fmt: skip
         torch.save(state, path)
         for name in ("resnet18", "resnet101"):
@@ -134,6 +136,32 @@ def test_timms_folder_with_a_config(tmp_path):
     assert torch.equal(network.head.fc.weight, theirs.fc.weight)
     assert record.preprocessing == Preprocessing(64, 80, "bicubic", (0.5,) * 3, (0.2,) * 3)
     assert record.classes == tuple("abcd")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ('{"architecture": "resnet18", ', r"config\.json cannot be read \(JSONDecodeError"),
+        (
+            '{"architecture": "resnet34"}',
+            'its config.json says "resnet34", but these are weights of resnet18',
+        ),
+        (
+            '{"architecture": "resnet18", "pretrained_cfg": {"mean": [0.5, 0.5, 0.5]}}',
+            "config.json is not what timm or senet write: KeyError: 'std'",
+        ),
+        (
+            '{"architecture": "resnet18", "mean": [0, 0, 0], "std": [1, 1, 1], "crop_mode": "squash"}',
+            "the weights want images squashed",
+        ),
+    ],
+)
+def test_a_config_that_says_something_else_is_not_passed_over(tmp_path, config, words):
+    state = torchvision.models.resnet18(num_classes=4).state_dict()
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UserError, match=words):
+        load_weights(str(tmp_path), create_model("resnet18", stem_pool="pad", num_classes=4))
 
 
 class CifarResNet(nn.Module):
