@@ -69,9 +69,10 @@ def open_split(name: str, split: SplitName, classes: list[str] | None) -> HubRec
     named: list[str] = table.features[label].names
     if classes is not None and named != classes:
         raise UserError(f"data.dataset={name}: {found} has other classes than the network was trained on")
-    labels = torch.tensor(table[label][:], dtype=torch.int64)
-    if len(labels) and int(labels.min()) < 0:
+    given: list[int | None] = table[label][:]
+    if any(value is None or value < 0 for value in given):
         raise UserError(f"data.dataset={name}: {found} has images without a label")
+    labels = torch.tensor(given, dtype=torch.int64)
     return HubRecords(table.cast_column(image, datasets.Image(decode=False)), found, image, labels, named)
 
 

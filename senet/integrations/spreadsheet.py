@@ -105,24 +105,29 @@ def read_labels(
 
 
 def _number_first(label: str) -> tuple[int, int, str]:
-    return (0, int(label), "") if label.isdecimal() else (1, 0, label)
+    return (0, int(label), label) if label.isdecimal() else (1, 0, label)  # 7 and 07 are two
 
 
 def _rows(file: Path, root: Path) -> Iterator[tuple[str, str, str | None]]:
     """Yield path, label and split of every row; each image once."""
     text, delimiter, before = _table(file)
-    reader = _reader(text, delimiter)
-    titles = _titles(reader)
+    reader = _reader(text, delimiter, strict=True)
+    rows = _whole(reader, file)
+    titles = _titles(rows)
     path_at, label_at, split_at = _places(titles)
     if path_at is None or label_at is None:
         raise UserError(
             f"{file} needs a heading with the columns path and label; it has {', '.join(titles) or 'none'}"
         )
     seen: dict[str, int] = {}
-    for cells in reader:
+    for cells in rows:
         number = before + reader.line_num
         if not any(cell.strip() for cell in cells):
             continue
+        if any(cell.strip() for cell in cells[len(titles) :]):
+            raise UserError(
+                f"{file}, line {number}: more cells than the heading has: quote what holds a separator"
+            )
         row = [*(cell.strip() for cell in cells), *[""] * len(titles)]
         path, label = row[path_at].replace("\\", "/"), row[label_at]
         if not path or not label:
@@ -138,6 +143,14 @@ def _rows(file: Path, root: Path) -> Iterator[tuple[str, str, str | None]]:
         yield path, label, SPLITS[word] if split_at is not None else None
     if not seen:
         raise UserError(f"{file} has no rows")
+
+
+def _whole(reader: "_csv.Reader", file: Path) -> Iterator[list[str]]:
+    """Yield the rows; a quotation mark that is not closed would make one cell of all lines up to the next."""
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"{file} cannot be read up to line {reader.line_num}: {error}") from error
 
 
 def _table(file: Path) -> tuple[str, str, int]:
@@ -157,8 +170,8 @@ def _table(file: Path) -> tuple[str, str, int]:
     return text, told or next(fitting, likely[0]), before
 
 
-def _reader(text: str, delimiter: str) -> "_csv.Reader":
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+def _reader(text: str, delimiter: str, *, strict: bool = False) -> "_csv.Reader":
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=strict)
 
 
 def _titles(reader: Iterator[list[str]]) -> list[str]:

@@ -106,6 +106,9 @@ def test_labels_in_a_file(image_tree: Path, tmp_path: Path):
     assert train.read(0) == (image_tree / "train/cat/0.jpg").read_bytes()
     val = read_labels(file, image_tree, "val", train.classes, False)
     assert [val.name(0), val.labels.tolist()] == ["val/dog/0.jpg", [0]]
+    write("path,label\n" + "".join(f"train/cat/{i}.jpg,{'0' * (i + 1)}7\n" for i in range(8)))
+    classes = read_labels(file, image_tree, "train", None, True).classes
+    assert classes == sorted(classes)  # equal numbers, whose order in a set is another in every process
     write("path\tlabel\ntrain\\cat\\0.jpg\ta\n")
     assert read_labels(file, image_tree, "train", None, True).name(0) == "train/cat/0.jpg"
     assert len(read_labels(file, image_tree, "val", None, False)) == 1  # an evaluation takes all
@@ -132,6 +135,13 @@ def test_labels_in_a_file(image_tree: Path, tmp_path: Path):
             r"line 3: .* stands in line 2 already",
         ),
         ("path,label,split\ntrain/cat/0.jpg,a,val\n", "no row whose split is train"),
+        # An open quotation mark would make one label of all that follows, and a bare comma cut one.
+        (
+            'path,label\ntrain/cat/0.jpg,"a\ntrain/dog/0.jpg,b\n',
+            "cannot be read up to line 3: unexpected end",
+        ),
+        ('path,label\ntrain/cat/0.jpg,"a\ntrain/dog/0.jpg,"b\n', "cannot be read up to line 3: ',' expected"),
+        ("path,label\ntrain/cat/0.jpg,cat, black\n", "line 2: more cells than the heading has"),
     ):
         write(text)
         with pytest.raises(UserError, match=sentence):
@@ -242,6 +252,10 @@ def test_a_data_set_of_the_hub_as_a_folder(image_tree: Path, tmp_path: Path):
     assert records.identity() == open_split(str(tmp_path / "hub"), "train", None).identity()
     with pytest.raises(UserError, match=r"has no val split; it has train; or set data\.val_fraction"):
         open_split(str(tmp_path / "hub"), "val", None)
+    unlabelled = datasets.Dataset.from_dict({**rows, "kind": ["cat", None] * 8}, features)
+    datasets.DatasetDict({"train": unlabelled}).save_to_disk(str(tmp_path / "unlabelled"))
+    with pytest.raises(UserError, match="train has images without a label"):
+        open_split(str(tmp_path / "unlabelled"), "train", None)
     plain = datasets.Dataset.from_dict({"text": ["a"]})
     datasets.DatasetDict({"train": plain}).save_to_disk(str(tmp_path / "text"))
     with pytest.raises(UserError, match=r"needs one column of Image, not 0; it has text"):
