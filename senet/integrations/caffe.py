@@ -27,6 +27,9 @@ CHANGES = (
 # 0..255 BGR images minus (104, 117, 123), undivided: the same numbers from RGB images in 0..1.
 PREPROCESSING = Preprocessing(224, 256, "bilinear", (123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3)
 
+BLOBS = {"BatchNorm": (3,), "Scale": (2,), "Convolution": (1, 2), "InnerProduct": (1, 2)}
+"""How many arrays a layer has that is read here; a bias may be missing."""
+
 _Field = descriptor_pb2.FieldDescriptorProto
 # The part of caffe.proto that weights need: message -> (field, number, type, repeated). An array of numbers
 # and a string of bytes look alike in the file, so ``data`` is declared as bytes and read without a copy.
@@ -93,9 +96,10 @@ def _net_parameter() -> Any:
 
 def _array(blob: Any, layer: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     shape = list(blob.shape.dim) or [blob.num, blob.channels, blob.height, blob.width]
-    values = np.frombuffer(blob.data, "<f4")
-    if not blob.data:
-        values = np.frombuffer(blob.double_data, "<f8").astype(np.float32)
+    data, kind = (blob.data, "<f4") if blob.data else (blob.double_data, "<f8")
+    if len(data) % np.dtype(kind).itemsize:
+        raise UserError(f"the Caffe layer {layer} is cut off within a number: the file is damaged")
+    values = np.frombuffer(data, kind).astype(np.float32, copy=False)
     if values.size != np.prod(shape):
         raise UserError(f"the Caffe layer {layer} has {values.size} values for a blob of shape {shape}")
     return values.reshape(shape)
@@ -127,6 +131,11 @@ def _fold(layers: Mapping[str, Layer]) -> dict[str, Tensor]:
     """Return parameters by Caffe's layer names, BatchNorm and Scale layers as one BN each."""
     state: dict[str, Tensor] = {}
     for name, layer in layers.items():
+        counts = BLOBS.get(layer.type, ())
+        if counts and len(layer.blobs) not in counts:
+            raise UserError(
+                f"the Caffe layer {name} ({layer.type}) has {len(layer.blobs)} blobs, not {counts[-1]}"
+            )
         blobs = [torch.from_numpy(blob.copy()) for blob in layer.blobs]
         if layer.type == "BatchNorm":
             # Sums of the moving average and their common weight; Caffe reads a weight of 0 as no statistics.

@@ -6,9 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import torch
 
+from senet.errors import UserError, did_you_mean, in_a_line
 from senet.integrations.engine import RunJob
 from senet.study.executors import GONE, JobSlot
+from senet.training.console import say
+
+PARAMETERS = {"address", "cpus", "gpus"}
 
 
 def executor(folder: Path, parameters: Mapping[str, Any]) -> "RayJobs":
@@ -24,13 +29,24 @@ class RayJobs:
     """
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
+        for name in parameters.keys() - PARAMETERS:
+            raise UserError(
+                f"launcher.parameters.{name}: there is no such one{did_you_mean(name, PARAMETERS)}"
+            )
         logging.getLogger("ray").setLevel(logging.ERROR)
         options: dict[str, Any] = {
             "ignore_reinit_error": True,
             "log_to_driver": False,
             "logging_level": logging.ERROR,
         }
-        ray.init(address=parameters.get("address"), **options)
+        try:
+            ray.init(address=parameters.get("address"), **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"launcher=ray launcher.parameters.address={parameters.get('address')}: {in_a_line(error)}"
+            ) from error
+        if torch.cuda.is_available() and not parameters.get("gpus"):
+            say("launcher  Ray reserves no GPU for a job: set launcher.parameters.gpus=1")
         resources = {"num_cpus": parameters.get("cpus", 1), "num_gpus": parameters.get("gpus", 0)}
         self._task: Any = ray.remote(max_retries=0, **resources)(lambda run: RunJob()(Path(run)))
         self._tasks: dict[str, Any] = {}
@@ -55,5 +71,6 @@ class RayJobs:
             return GONE
 
     def stop(self, handle: str, *, now: bool = False) -> None:
-        """Interrupt the task, which stops its process in order."""
-        ray.cancel(self._tasks[handle], force=now)
+        """Interrupt the task, which stops its process in order; one of an earlier driver has ended with it."""
+        if handle in self._tasks:
+            ray.cancel(self._tasks[handle], force=now)

@@ -218,6 +218,24 @@ def test_a_blob_of_the_wrong_size_is_refused(tmp_path):
         read_caffemodel(path)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (block(7, block(7, block(1, varint(1))) + block(5, b"12345")), "conv1 is cut off within a number"),
+        (block(2, b"Scale") + block(7, blob(torch.ones(4))), r"conv1 \(Scale\) has 1 blobs, not 2"),
+        (
+            block(2, b"BatchNorm") + 2 * block(7, blob(torch.ones(4))),
+            r"conv1 \(BatchNorm\) has 2 blobs, not 3",
+        ),
+    ],
+)
+def test_a_layer_that_lacks_something_is_refused(tmp_path, content, words):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(block(100, block(1, b"conv1") + content))
+    with pytest.raises(UserError, match=words):
+        from_caffe(read_caffemodel(path), "SE-ResNet-50")
+
+
 def test_batchnorm_without_statistics_is_read_as_caffe_does():
     layers = to_caffe(create_model("se_bn_inception").state_dict(), "SE-BN-Inception")
     bn = "conv1/7x7_s2/bn"

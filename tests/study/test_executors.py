@@ -138,6 +138,25 @@ def test_machines_of_a_slurm_job(monkeypatch):
     assert submitit_jobs.slurm_machines() == Machines()
 
 
+def test_mistakes_with_ray_are_one_line(tmp_path: Path, monkeypatch):
+    ray = pytest.importorskip("ray")
+
+    def refuse(address: str, **options: object) -> None:
+        raise ConnectionError(
+            "Could not find any running Ray instance.\nPlease specify the one to connect to."
+        )
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UserError, match=r'parameters\.cpu: .*did you mean "cpus"'):
+        build_executor(LauncherConfig("ray", None, {"address": None, "cpu": 2}), tmp_path)
+    with pytest.raises(UserError, match=r"address=auto: .*Could not find any running Ray instance\.$"):
+        build_executor(LauncherConfig("ray", None, {"address": "auto"}), tmp_path)
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    jobs = build_executor(LauncherConfig("ray", None, {"cpus": 1}), tmp_path)
+    jobs.stop("of an earlier driver")  # whose tasks ended with it; the runner may ask before it looks
+    assert jobs.poll("of an earlier driver") == GONE
+
+
 @pytest.mark.parametrize("name", ["submitit", "ray"])
 def test_a_missing_engine_is_one_line(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.setitem(sys.modules, name, None)
