@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from senet.models import count_macs, count_parameters
+from senet.nn import SEConfig
 from senet.rundir import RunDir
 from senet.weights.trained import Trained
 
@@ -40,7 +41,7 @@ def model_card(trained: Trained, model: Path, export: str, to: str) -> str:
         f"- architecture: {record['name']}" + (f" ({options})" if options else ""),
         f"- parameters: {count_parameters(trained.network):,}; multiply-adds: "
         f"{count_macs(trained.network, pre.channels, pre.size):,} at {pre.size} px",
-        *([f"- SE: r = {se['reduction']}, {se['placement']}, {se['squeeze']}, {se['gate']}"] if se else []),
+        *([_block(SEConfig(**se))] if se else []),
         *([f"- channels → hidden: {', '.join(widths)}"] if widths else []),
     ]
     images = [
@@ -65,6 +66,16 @@ def model_card(trained: Trained, model: Path, export: str, to: str) -> str:
     return f"{front}# {record['name']}\n" + "".join(
         f"\n## {k}\n\n" + "\n".join(v) + "\n" for k, v in parts.items()
     )
+
+
+def _block(se: SEConfig) -> str:
+    """Return the block with what it depends on."""
+    axes = {
+        "reduction": f"r = {se.reduction}",
+        **{a: getattr(se, a) for a in ("placement", "squeeze", "gate")},
+    }
+    said = ", ".join(words for axis, words in axes.items() if se.reads(axis))
+    return f"- {'SE' if se.block == 'se' else se.block}: {said}"
 
 
 def _first(width: str) -> int:

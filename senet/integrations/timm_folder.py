@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from senet.errors import UserError
 from senet.files import atomically, write_json
 from senet.integrations import timm as registry
 from senet.integrations.peers import PEERS, to_timm
@@ -47,18 +48,28 @@ def twin(record: Mapping[str, Any]) -> str | None:
 
 
 def write(trained: Trained, network: nn.Module, folder: Path) -> TimmExport:
-    """Write timm's own network where it has the same, else ours, ``senet_NAME``, by its registry."""
+    """Write timm's own network where it has the same, else ours, ``senet_NAME``, by its registry.
+
+    Raises:
+        UserError: for a trunk of timm with SE attached, which neither knows.
+    """
     record: dict[str, Any] = trained.network.record
+    if record["name"] == "se_timm":
+        raise UserError(
+            "--to timm: timm knows no SE attached to its own networks: use --to onnx or --to torch"
+        )
     pre, names = trained.preprocessing, trained.class_names()
-    name = twin(record)
-    state = {key: value.contiguous() for key, value in network.state_dict().items()}
+    own_trunk = record["name"] == "timm"
+    name = record["options"]["timm_name"].partition(".")[0] if own_trunk else twin(record)
+    inside = network.get_submodule("trunk") if own_trunk else network
+    state = {key: value.contiguous() for key, value in inside.state_dict().items()}
     config: dict[str, Any] = {
         "architecture": name or f"{OWN}{record['name']}",
         "num_classes": record["num_classes"],
     }
     if name is None:
         config["model_args"] = dict(record["options"]) | ({"se": record["se"]} if record["se"] else {})
-    else:
+    elif not own_trunk:
         state = to_timm(state, name)
     images = {
         "input_size": [pre.channels, pre.size, pre.size],

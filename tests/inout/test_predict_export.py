@@ -21,6 +21,7 @@ from senet.data import Preprocessing
 from senet.data.files.decoders import build_decoder
 from senet.integrations import hub
 from senet.integrations.export import compare
+from senet.integrations.model_card import model_card
 from senet.predict import load
 from senet.weights.trained import read_trained
 
@@ -34,7 +35,7 @@ def checkpoint(file: Path, name: str = "se_resnet20", **options: object) -> Path
     with torch.no_grad():
         for _ in range(3):
             network.train()(torch.randn(8, 3, 32, 32))
-        torch.nn.init.normal_(network.head.fc.weight, std=0.5)
+        torch.nn.init.normal_(network.classifier().weight, std=0.5)
     record = {
         "config": {
             "model": {"name": name, "weights": "/somewhere/released.pth"},
@@ -178,6 +179,35 @@ def test_timms_own_architecture_where_it_is_the_same(folder, tmp_path):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(again.network(images), read_trained(str(file)).network(images))
+
+
+def test_a_trunk_of_timms_goes_back_to_timm(folder, tmp_path, capsys):
+    file, out = checkpoint(tmp_path / "last.ckpt", "timm", timm_name="resnet10t.c3_in1k"), tmp_path / "out"
+    words = ["--to", "timm", "--output", str(out), "--images", str(folder)]
+    assert main(["export", str(file), *words]) == 0, capsys.readouterr().err
+    assert json.loads((out / "config.json").read_text())["architecture"] == "resnet10t"
+    theirs, images = timm.create_model(f"local-dir:{out}", pretrained=True).eval(), torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(images), read_trained(str(file)).network(images))
+    checkpoint(file, "se_timm", timm_name="resnet10t", se=SEConfig())
+    assert main(["export", str(file), *words]) == 2
+    assert "timm knows no SE attached to its own networks" in capsys.readouterr().err
+
+
+def test_the_card_names_a_rival_with_what_it_depends_on(tmp_path):
+    for block, line in (
+        ("eca", "- eca: standard"),
+        ("gc", "- gc: r = 4, standard"),
+        ("se", "- SE: r = 4, standard, avg, sigmoid"),
+    ):
+        trained = read_trained(
+            str(
+                checkpoint(
+                    tmp_path / "last.ckpt", se=SEConfig(block=block, reduction=4 if block != "eca" else 16)
+                )
+            )
+        )
+        assert line in model_card(trained, tmp_path, "", "timm").splitlines()
 
 
 def test_exports_are_refused(tmp_path, capsys):
