@@ -165,18 +165,9 @@ def grad_input(
     offset = scale * dbias * -share
     offset = offset.expand(n, -1) if dz is None else offset + dz * scale / (h * w)
     slope = scale * norm.inv * dweight * -share
-    factor = scale.expand(n, -1) if gate is None else gate * scale
-    rows = (_rows(f, x) for f in (norm.mean.expand(n, -1), slope.expand(n, -1), offset))
-    columns = _columns(factor, x)
-    for (g_n, x_n, dx_n), mean_n, slope_n, offset_n, factor_n in zip(
-        _images(g, x, dx), *rows, columns, strict=True
-    ):
+    factor = (scale.expand(n, -1) if gate is None else gate * scale).to(x.dtype)
+    rows = (_rows(f, x) for f in (norm.mean.expand(n, -1), slope.expand(n, -1), offset, factor))
+    for (g_n, x_n, dx_n), mean_n, slope_n, offset_n, factor_n in zip(_images(g, x, dx), *rows, strict=True):
         normalise(x_n, mean_n, slope_n, offset_n, dx_n)
-        dx_n.addcmul_(g_n, factor_n)
+        dx_n.addcmul_(g_n, factor_n.view(1, -1, 1, 1))
     return dx
-
-
-def _columns(factors: Tensor, x: Tensor) -> Iterator[Tensor]:
-    """Yield ``factors`` (N, C) in x's dtype, shaped to broadcast over what ``_images`` yields."""
-    for row in _rows(factors.to(x.dtype), x):
-        yield row.view(1, -1, 1, 1)

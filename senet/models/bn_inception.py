@@ -1,6 +1,5 @@
 """(SE-)BN-Inception as in the authors' prototxt (Ioffe and Szegedy, arXiv 1502.03167; with SE, Table 2)."""
 
-from collections import OrderedDict
 from typing import Literal, NamedTuple
 
 import torch
@@ -71,9 +70,7 @@ class InceptionModule(nn.Module):
         super().__init__()
         reduce3, out3 = plan.three
         reduce5, out5 = plan.double
-        branches: dict[str, nn.Module] = {}
-        if plan.one:
-            branches["1x1"] = ConvUnit(in_channels, plan.one, 1)
+        branches: dict[str, nn.Module] = {"1x1": ConvUnit(in_channels, plan.one, 1)} if plan.one else {}
         branches["3x3"] = nn.Sequential(
             ConvUnit(in_channels, reduce3, 1), ConvUnit(reduce3, out3, 3, plan.stride)
         )
@@ -82,18 +79,15 @@ class InceptionModule(nn.Module):
             ConvUnit(reduce5, out5, 3),
             ConvUnit(out5, out5, 3, plan.stride),
         )
-        branches["pool"] = self._pool(in_channels, plan)
+        if plan.projection:
+            # Caffe's average counts the padding, as torch's does.
+            pool = nn.AvgPool2d(3, 1, 1) if plan.pool == "avg" else nn.MaxPool2d(3, 1, 1)
+            branches["pool"] = nn.Sequential(pool, ConvUnit(in_channels, plan.projection, 1))
+        else:
+            branches["pool"] = StridePool()
         self.branches = nn.ModuleDict(branches)
         self.out_channels = plan.one + out3 + out5 + (plan.projection or in_channels)
         self.se = place(se, "standard", self.out_channels)
-
-    @staticmethod
-    def _pool(in_channels: int, plan: Plan) -> nn.Module:
-        if not plan.projection:
-            return StridePool()
-        # Caffe's average counts the padding, as torch's does.
-        pool = nn.AvgPool2d(3, 1, 1) if plan.pool == "avg" else nn.MaxPool2d(3, 1, 1)
-        return nn.Sequential(pool, ConvUnit(in_channels, plan.projection, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the module's output."""
@@ -125,10 +119,9 @@ def bn_inception(
     channels = 192
     stages: dict[int, nn.Module] = {}
     for stage, plans in PLANS.items():
-        modules: OrderedDict[str, nn.Module] = OrderedDict()
+        stages[stage] = modules = nn.Sequential()
         for letter, plan in plans.items():
             module = InceptionModule(channels, plan, se.in_stage(stage) if se else None)
-            modules[letter] = module
+            modules.add_module(letter, module)
             channels = module.out_channels
-        stages[stage] = nn.Sequential(modules)
     return Network(stem, stages, Head(channels, num_classes, dropout), min_size=7)

@@ -9,7 +9,7 @@ MobileNet and their SE variants is met (Tables 2, 3, 13, 15, 16), without them S
 import copy
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -79,22 +79,20 @@ def complexity(network: Network, size: int | None = None) -> dict[str, Cost]:
     size = size or network.input_size
     channels: Any = network.record.get("in_channels", 3)
     image = torch.empty(1, channels, size, size, device="meta")
-    tallies: dict[str, Counter[str]] = {"total": Counter(), **{part: Counter() for part in shadow.parts()}}
+    parts = {"total": shadow, **shadow.parts()}
+    tallies: dict[str, Counter[str]] = {part: Counter() for part in parts}
     with FlopCounterMode(display=False) as counter:
-        _tally(shadow, tallies["total"], counter)
-        for part, module in shadow.parts().items():
+        for part, module in parts.items():
             _tally(module, tallies[part], counter)
         shadow(image)
-    parts = {part: _cost(tally) for part, tally in tallies.items()}
     rest = Counter(tallies["total"])
     for part in shadow.parts():
         rest.subtract(tallies[part])
-    # Ours are made of their parts; of other libraries' networks only the stages are known.
-    return parts | ({"rest": _cost(rest)} if any(rest.values()) else {})
-
-
-def _cost(tally: Counter[str]) -> Cost:
-    return Cost(**{field.name: int(tally[field.name]) for field in fields(Cost)})
+    if any(
+        rest.values()
+    ):  # ours are made of their parts; of other libraries' networks only the stages are known
+        tallies["rest"] = rest
+    return {part: Cost(**tally) for part, tally in tallies.items()}
 
 
 def _tally(part: nn.Module, tally: Counter[str], counter: FlopCounterMode) -> None:
@@ -103,7 +101,7 @@ def _tally(part: nn.Module, tally: Counter[str], counter: FlopCounterMode) -> No
     _spend(part, "macs", tally, counter)
     for module in part.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
-            module.register_forward_hook(_adder(tally))
+            module.register_forward_hook(lambda _, __, output: tally.update(activations=output.numel()))
         if isinstance(module, AttentionBlock):
             tally["se_parameters"] += sum(p.numel() for p in module.parameters())
             for child in module.children():  # of the block itself, a residual tail may call the gate alone
@@ -114,22 +112,8 @@ def _tally(part: nn.Module, tally: Counter[str], counter: FlopCounterMode) -> No
 
 def _spend(module: nn.Module, key: str, tally: Counter[str], counter: FlopCounterMode) -> None:
     """Add the multiply-adds between entering and leaving ``module``."""
-
-    def enter(*_: object) -> None:
-        tally[key] -= counter.get_total_flops() // 2
-
-    def leave(*_: object) -> None:
-        tally[key] += counter.get_total_flops() // 2
-
-    module.register_forward_pre_hook(enter)
-    module.register_forward_hook(leave)
-
-
-def _adder(tally: Counter[str]) -> Callable[[nn.Module, Any, Tensor], None]:
-    def add(_: nn.Module, __: Any, output: Tensor) -> None:
-        tally["activations"] += output.numel()
-
-    return add
+    module.register_forward_pre_hook(lambda *_: tally.subtract({key: counter.get_total_flops() // 2}))
+    module.register_forward_hook(lambda *_: tally.update({key: counter.get_total_flops() // 2}))
 
 
 def _counted(gate: Callable[[Tensor], Tensor], tally: Counter[str]) -> Callable[[Tensor], Tensor]:

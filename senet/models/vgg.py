@@ -1,7 +1,5 @@
 """(SE-)VGG-16 with BN (Simonyan and Zisserman, arXiv 1409.1556; with SE, paper section 5.1)."""
 
-from collections import OrderedDict
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,10 +60,10 @@ def vgg16_bn(
     stages: dict[int, nn.Module] = {}
     channels = in_channels
     for stage, widths in PLAN.items():
-        blocks: OrderedDict[str, nn.Module] = OrderedDict()
+        stages[stage] = blocks = nn.Sequential()
         for index, width in enumerate(widths, start=1):
-            blocks[f"conv{index}"] = ConvBlock(channels, width, se.in_stage(stage) if se else None)
+            block = ConvBlock(channels, width, se.in_stage(stage) if se else None)
+            blocks.add_module(f"conv{index}", block)
             channels = width
-        blocks["pool"] = nn.MaxPool2d(2)
-        stages[stage] = nn.Sequential(blocks)
+        blocks.add_module("pool", nn.MaxPool2d(2))
     return Network(nn.Identity(), stages, VGGHead(channels, num_classes, dropout), min_size=32)
