@@ -1,9 +1,9 @@
 """How torchvision, timm and the authors' Caffe networks name the modules of our networks."""
 
+from senet.integrations.inception_resnet_v2 import STAGES as RESIDUAL_STAGES
+from senet.integrations.inception_v3 import STAGES as INCEPTION_STAGES
 from senet.integrations.rename import Rule
 from senet.models.bn_inception import PLANS
-from senet.models.inception_resnet_v2 import STAGES as RESIDUAL_STAGES
-from senet.models.inception_v3 import STAGES as INCEPTION_STAGES
 from senet.models.resnet import BLOCKS
 from senet.models.vgg import PLAN as VGG_PLAN
 

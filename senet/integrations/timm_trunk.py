@@ -5,6 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from senet.errors import UserError, did_you_mean
+from senet.integrations import timm_norms  # noqa: F401 (its norms can be synchronised)
 from senet.integrations.attach import attach_se, find_stages
 from senet.integrations.peers import fetching
 from senet.models.network import Network

@@ -27,15 +27,12 @@ class SEBlock(Protocol):
     @property
     def excitation(self) -> nn.Module:
         """The module that makes the gate, and that a hook may watch."""
-        ...
 
     def gate(self, x: Tensor) -> Tensor:
         """Return what scales x, (B, C, 1, 1)."""
-        ...
 
     def standard_gate(self) -> GateParameters | str:
         """Return the parameters of ``sigmoid(W2 relu(W1 mean_hw(x) + b1) + b2)``, or why that is not the gate."""
-        ...
 
 
 def residual_tail(

@@ -85,7 +85,7 @@ def create_model(
         _check(f"model.{option}", value, get_type_hints(build, include_extras=True)[option])
     given = {**arguments, **family.options, **options}
     network = build(se=se, num_classes=num_classes, in_channels=in_channels, **given)
-    if se is not None and family.package is None:  # SE is attached to foreign trunks with checks of its own
+    if se is not None:
         check_se(
             se,
             family.title.format(**arguments),

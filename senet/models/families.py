@@ -31,7 +31,7 @@ class Family:
         placements: those of ``se.placement`` that mean something in these trunks.
         why: what they lack for the others; empty where their blocks say so themselves.
         se_name: the SE twin of an only trunk, if it is not ``se_`` and the trunk's name.
-        package: of another library whose trunks these are; the builder is then in ``senet.integrations``.
+        package: of another library that the trunks are from; the builder is then in ``senet.integrations``.
     """
 
     builder: str
@@ -54,10 +54,18 @@ def _depths(pattern: str, *depths: int) -> dict[str, dict[str, object]]:
 
 
 def _only(
-    name: str, title: str, dropout: float, placements: tuple[Placement, ...] = ALL, why: str = ""
+    name: str,
+    title: str,
+    dropout: float,
+    placements: tuple[Placement, ...] = ALL,
+    why: str = "",
+    package: str | None = None,
 ) -> Family:
     """Return the family of the only trunk of a module, which like its builder is called ``name``."""
-    return Family(f"{name}:{name}", title, {name: {}}, {"dropout": dropout}, placements=placements, why=why)
+    options = {"dropout": dropout}
+    return Family(
+        f"{name}:{name}", title, {name: {}}, options, placements=placements, why=why, package=package
+    )
 
 
 _RESNEXTS = {
@@ -80,13 +88,14 @@ FAMILIES: tuple[Family, ...] = (
         "vgg:vgg16_bn", "VGG-16", {"vgg16_bn": {}}, {"dropout": 0.5}, placements=STANDARD, why=NO_SHORTCUT
     ),
     _only("bn_inception", "BN-Inception", 0.0, STANDARD, NO_SHORTCUT),
-    _only("inception_v3", "Inception-v3", 0.5, STANDARD, NO_SHORTCUT),
+    _only("inception_v3", "Inception-v3", 0.5, STANDARD, NO_SHORTCUT, "torchvision"),
     _only(
         "inception_resnet_v2",
         "Inception-ResNet-v2",
         0.2,
         NO_BOTTLENECK,
         "whose branches are not bottlenecks around one 3x3 convolution",
+        "timm",
     ),
     _only("mobilenet", "MobileNet", 0.0, ("standard", "conv3x3"), "whose blocks have no shortcut"),
     _only("shufflenet", "ShuffleNet", 0.0),

@@ -56,29 +56,10 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         return y
 
 
-class _WithActivation(nn.Module):
-    """What timm's ``BatchNormAct2d`` does after it has normalised."""
-
-    drop: nn.Module
-    act: nn.Module
-
-    def forward(self, x: Tensor) -> Any:
-        return self.act(self.drop(super().forward(x)))
-
-
-class _SyncBatchNormAct2d(_WithActivation, SyncBatchNorm2d):
-    pass
-
-
-class _SyncBatchNormActOnGPU(_WithActivation, nn.SyncBatchNorm):
-    pass
-
-
-_ACROSS_RANKS: dict[str, tuple[type[_BatchNorm], type[_BatchNorm]]] = {
-    "torch.nn.modules.batchnorm.BatchNorm2d": (SyncBatchNorm2d, nn.SyncBatchNorm),
-    "timm.layers.norm_act.BatchNormAct2d": (_SyncBatchNormAct2d, _SyncBatchNormActOnGPU),
+ACROSS_RANKS: dict[type[_BatchNorm], tuple[type[_BatchNorm], type[_BatchNorm]]] = {
+    nn.BatchNorm2d: (SyncBatchNorm2d, nn.SyncBatchNorm)
 }
-"""What a norm becomes on a CPU and on a GPU; timm, which takes seconds to import, by its name."""
+"""What a norm becomes on a CPU and on a GPU; ``senet.integrations.timm_norms`` adds timm's."""
 
 
 def synchronise(model: nn.Module) -> nn.Module:
@@ -93,7 +74,7 @@ def synchronise(model: nn.Module) -> nn.Module:
     for name, norm in model.named_modules():
         if not isinstance(norm, _BatchNorm) or sync.is_synchronised(norm):
             continue
-        kinds = _ACROSS_RANKS.get(f"{type(norm).__module__}.{type(norm).__qualname__}")
+        kinds = ACROSS_RANKS.get(type(norm))
         if kinds is None or not norm.affine:
             raise UserError(
                 f"{name} is {norm}, which has no statistics over all ranks: drop sync_batchnorm, or take BatchNorm2d"

@@ -181,26 +181,18 @@ def plan_tails(
     """
     twin = copy.deepcopy(network).to("meta").eval()  # computes shapes and nothing else
     set_kernels(twin, "eager")
-    tails = {name: module for name, module in network.named_modules() if isinstance(module, ResidualTail)}
-    shapes: dict[str, torch.Size] = {}
-    for name in tails:
-        twin.get_submodule(name).register_forward_pre_hook(
-            lambda _, maps, name=name: shapes.update({name: maps[0].shape})
-        )
+    reasons: Counter[str] = Counter()
+
+    def ask(tail: ResidualTail, x: Tensor) -> None:
+        eager = why_eager(x.to(dtype), None, tail.bn, tail.merged_se, tail.kernels, device)
+        reasons.update([tail.departs or eager or ""])
+
+    for name, module in network.named_modules():
+        if isinstance(module, ResidualTail):
+            twin.get_submodule(name).register_forward_pre_hook(
+                lambda _, maps, tail=module: ask(tail, maps[0])
+            )
     with torch.no_grad():
         twin(torch.empty(image, device="meta"))
-    reasons = Counter(
-        tail.departs
-        or why_eager(
-            torch.empty(shapes[name], dtype=dtype, device="meta"),
-            None,
-            tail.bn,
-            tail.merged_se,
-            tail.kernels,
-            device,
-        )
-        for name, tail in tails.items()
-    )
-    fused = reasons.pop(None, 0)
-    others = Counter({reason: count for reason, count in reasons.items() if reason is not None})
-    return TailPlan(fused, "Triton" if device == "cuda" else "ATen", others)
+    fused = reasons.pop("", 0)
+    return TailPlan(fused, "Triton" if device == "cuda" else "ATen", reasons)

@@ -1,8 +1,7 @@
 """Weights in: files of ours and of other libraries, refused unless they fit; freezing; our checkpoints."""
 
 from senet.weights.checkpoint import Checkpoint, read_checkpoint
-from senet.weights.finetune import freeze, trunk_and_head_parameters
-from senet.weights.load import check_architecture, load_weights
+from senet.weights.load import check_architecture, freeze, load_weights, trunk_and_head_parameters
 from senet.weights.record import WeightRecord
 
 __all__ = [

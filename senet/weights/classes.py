@@ -1,6 +1,6 @@
 """Which outputs of a network stand for the classes of a data set."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -77,21 +77,11 @@ def outputs_for(wanted: Sequence[str], classes: Sequence[str] | None, count: int
             )
         return list(range(count))
     places = {name: index for index, name in enumerate(classes)}
-    if all(name in places for name in wanted):
-        return [places[name] for name in wanted]
-    named: dict[str, tuple[int, ...]] = {}
-    if is_imagenet(classes):
-        imagenet = integration("imagenet_names", package="timm", asked=source)
-        for name in wanted:
-            if name.isdecimal() and int(name) < count:
-                named[name] = (int(name),)
-                continue
-            beginning = name[:9] if not name[9:10].isalnum() else ""  # n01440764_tench
-            by_id = (places[beginning],) if beginning in places else ()
-            named[name] = by_id or imagenet.by_name().get(imagenet.plain(name), ())
-    found = []
+    imagenet, found = is_imagenet(classes), []
     for name in wanted:
-        matches = (places[name],) if name in places else named.get(name, ())
+        matches: Sequence[int] = (places[name],) if name in places else ()
+        if imagenet and not matches:
+            matches = _imagenet_places(name, places, source)
         if len(matches) > 1:
             ids = " and ".join(classes[index] for index in matches)
             raise UserError(f'the class "{name}" may be {ids}: rename its folder to the one that is meant')
@@ -102,6 +92,16 @@ def outputs_for(wanted: Sequence[str], classes: Sequence[str] | None, count: int
     if len(set(found)) < len(found):
         raise UserError(f"two classes of the data are one class of {source}: join their folders")
     return found
+
+
+def _imagenet_places(name: str, places: Mapping[str, int], source: str) -> Sequence[int]:
+    """Return which of ImageNet's classes ``name`` may stand for: a number, n01440764_tench or tench."""
+    if name.isdecimal() and int(name) < len(places):
+        return (int(name),)
+    if name[:9] in places and not name[9:10].isalnum():
+        return (places[name[:9]],)
+    imagenet = integration("imagenet_names", package="timm", asked=source)
+    return imagenet.by_name().get(imagenet.plain(name), ())
 
 
 def is_imagenet(classes: Sequence[str]) -> bool:

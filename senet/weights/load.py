@@ -1,4 +1,4 @@
-"""Weights into one of our networks, refused unless the network is the one that they were trained in."""
+"""Weights into one of our networks, refused unless it is the one that they were trained in; what then stands still."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -97,26 +97,20 @@ def check_architecture(network: Network, needed: Mapping[str, Any], spec: str) -
             f"{have['in_channels']}: set data.preprocessing.colour"
         )
     for option, default in model_options(have["name"]).items():
-        is_option = _option(have, option, default)
-        must_be = _option(needed, option, default)
-        if option not in FREE_OPTIONS and is_option != must_be:
-            raise UserError(
-                f"{spec} needs {option}={must_be}, the network has {option}={is_option}: set "
-                f"model.{option}={must_be}"
-            )
+        is_option, must_be = (record["options"].get(option, default) for record in (have, needed))
+        if option not in FREE_OPTIONS:
+            _demand(spec, option, is_option, must_be, section="model.")
     if needed["se"] is not None:
         _check_se(network, SEConfig.from_dict(have["se"]), SEConfig.from_dict(needed["se"]), spec)
 
 
-def _option(record: Mapping[str, Any], option: str, default: object) -> object:
-    return record["options"].get(option, default)
+def _demand(spec: str, key: str, have: object, needed: object, section: str = "") -> None:
+    if have != needed:
+        raise UserError(f"{spec} needs {key}={needed}, the network has {have}: set {section}{key}={needed}")
 
 
 def _check_se(network: Network, have: SEConfig, needed: SEConfig, spec: str) -> None:
-    if have.block != needed.block:
-        raise UserError(
-            f"{spec} needs se.block={needed.block}, the network has {have.block}: set se.block={needed.block}"
-        )
+    _demand(spec, "se.block", have.block, needed.block)
     for name, (channels, hidden) in network.se_widths().items():
         if hidden is not None and needed.hidden_channels(channels) != hidden:
             axis = "reduction" if needed.reduction != have.reduction else "round_to"
@@ -126,14 +120,38 @@ def _check_se(network: Network, have: SEConfig, needed: SEConfig, spec: str) -> 
             )
     numbers = network.stage_numbers()
     for axis in (field.name for field in fields(needed)):
-        is_axis, must_be = getattr(have, axis), getattr(needed, axis)
-        if axis in BY_WIDTH or (axis == "stages" and _stages(have, numbers) == _stages(needed, numbers)):
-            continue
-        if is_axis != must_be:
-            raise UserError(
-                f"{spec} needs se.{axis}={must_be}, the network has {is_axis}: set se.{axis}={must_be}"
-            )
+        same_stages = axis == "stages" and _stages(have, numbers) == _stages(needed, numbers)
+        if axis not in BY_WIDTH and not same_stages:
+            _demand(spec, f"se.{axis}", getattr(have, axis), getattr(needed, axis))
 
 
 def _stages(se: SEConfig, numbers: Iterable[int]) -> set[int]:
     return set(numbers if se.stages is None else se.stages)
+
+
+def freeze(network: Network, up_to_stage: int) -> None:
+    """Freeze the stem and all stages up to number ``up_to_stage``.
+
+    Their parameters take no gradient, and they stay in evaluation mode when ``network.train()`` is called:
+    BN normalises with its running statistics and does not move them, which a rate of 0 would not achieve.
+
+    Raises:
+        UserError: if the network has no such stage.
+    """
+    numbers = network.stage_numbers()
+    if up_to_stage not in numbers:
+        raise UserError(
+            f"freeze={up_to_stage}: the network has stages {', '.join(map(str, numbers)) or 'none'}"
+        )
+    network.frozen = network.parts_up_to(up_to_stage)
+    for part in network.frozen:
+        part.requires_grad_(False)
+    network.train(network.training)
+
+
+def trunk_and_head_parameters(network: Network) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return the learnable parameters of everything before the classifier, and of the classifier."""
+    head = [parameter for parameter in network.classifier().parameters() if parameter.requires_grad]
+    apart = {id(parameter) for parameter in head}
+    trunk = [p for p in network.parameters() if p.requires_grad and id(p) not in apart]
+    return trunk, head

@@ -7,6 +7,7 @@ from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
 from senet import UserError, create_model
+from senet.integrations import timm_norms  # noqa: F401 (timm's norms, to synchronise)
 from senet.nn.batchnorm import SyncBatchNorm2d, average_running_statistics, synchronise, unsynchronise
 
 

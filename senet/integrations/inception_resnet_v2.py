@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from timm.models.inception_resnet_v2 import InceptionResnetV2
 from torch import Tensor, nn
 
+from senet.integrations import timm_norms  # noqa: F401 (its norms can be synchronised)
 from senet.models.network import Head, Network
 from senet.nn import SEConfig, place
 from senet.nn.attention import HighwayGate
