@@ -125,18 +125,19 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
         UserError: if there are some and all are damaged.
     """
     damaged: list[str] = []
-    if run.checkpoint("last").exists():
-        for which in ("last", "previous", "best"):
-            try:
-                found = read_checkpoint(run.checkpoint(which))
-            except UserError as error:
-                damaged.append(str(error))
-                continue
-            if not (lost := sorted(found.content.get(SEAL, {}).keys() - found.content.keys())):
-                return found, damaged
-            damaged.append(f"{found.path} lacks {', '.join(lost)}")
-        raise UserError(f"no checkpoint of the run can be read: {'; '.join(damaged)}")
-    return None, damaged
+    paths = [run.checkpoint(which) for which in ("last", "previous", "best")]
+    if not any(path.exists() for path in paths):
+        return None, damaged
+    for path in paths:
+        try:
+            found = read_checkpoint(path)
+        except UserError as error:
+            damaged.append(str(error))
+            continue
+        if not (lost := sorted(found.content.get(SEAL, {}).keys() - found.content.keys())):
+            return found, damaged
+        damaged.append(f"{path} lacks {', '.join(lost)}")
+    raise UserError(f"no checkpoint of the run can be read: {'; '.join(damaged)}")
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -15,9 +15,13 @@ from weight_fakes import same, small
 
 from senet import SEConfig, UserError, create_model
 from senet.data import Preprocessing
+from senet.integrations.imagenet_names import wordnet_ids
 from senet.models import Network
 from senet.models.factory import rebuild
+from senet.rundir import RunDir
 from senet.weights import WeightRecord, load, load_weights
+from senet.weights.checkpoint import newest_checkpoint
+from senet.weights.classes import outputs_for
 from senet.weights.trained import read_trained
 
 
@@ -292,3 +296,19 @@ def test_an_axis_of_a_newer_senet_is_named():
     for read in (rebuild, lambda record: load.check_architecture(small(), record, "FILE")):
         with pytest.raises(UserError, match=r"^se\.temperature is not known here: a newer senet wrote it"):
             read(newer)
+
+
+def test_a_run_whose_last_checkpoint_was_removed_goes_on_from_the_one_before_it(tmp_path):
+    """And does not start anew over what it has."""
+    run = RunDir(tmp_path)
+    run.checkpoints.mkdir()
+    assert newest_checkpoint(run) == (None, [])
+    torch.save(checkpoint(small(), None), run.checkpoint("previous"))
+    found, wrong = newest_checkpoint(run)
+    assert found.path == run.checkpoint("previous")
+    assert wrong == [f"{run.checkpoint('last')}: there is no such checkpoint"]
+
+
+def test_a_class_called_by_a_sign_that_is_no_number_is_not_known():
+    with pytest.raises(UserError, match='has the class "²", which w does not know'):
+        outputs_for(["²"], wordnet_ids(), 1000, "w")
