@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import get_args
+from typing import Any, get_args
 
 from senet.errors import UserError, did_you_mean
 from senet.nn.config import Placement
@@ -53,19 +53,9 @@ def _depths(pattern: str, *depths: int) -> dict[str, dict[str, object]]:
     return {pattern.format(depth): {"depth": depth} for depth in depths}
 
 
-def _only(
-    name: str,
-    title: str,
-    dropout: float,
-    placements: tuple[Placement, ...] = ALL,
-    why: str = "",
-    package: str | None = None,
-) -> Family:
+def _only(name: str, title: str, dropout: float, **others: Any) -> Family:
     """Return the family of the only trunk of a module, which like its builder is called ``name``."""
-    options = {"dropout": dropout}
-    return Family(
-        f"{name}:{name}", title, {name: {}}, options, placements=placements, why=why, package=package
-    )
+    return Family(f"{name}:{name}", title, {name: {}}, {"dropout": dropout}, **others)
 
 
 _RESNEXTS = {
@@ -87,17 +77,23 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "vgg:vgg16_bn", "VGG-16", {"vgg16_bn": {}}, {"dropout": 0.5}, placements=STANDARD, why=NO_SHORTCUT
     ),
-    _only("bn_inception", "BN-Inception", 0.0, STANDARD, NO_SHORTCUT),
-    _only("inception_v3", "Inception-v3", 0.5, STANDARD, NO_SHORTCUT, "torchvision"),
+    _only("bn_inception", "BN-Inception", 0.0, placements=STANDARD, why=NO_SHORTCUT),
+    _only("inception_v3", "Inception-v3", 0.5, placements=STANDARD, why=NO_SHORTCUT, package="torchvision"),
     _only(
         "inception_resnet_v2",
         "Inception-ResNet-v2",
         0.2,
-        NO_BOTTLENECK,
-        "whose branches are not bottlenecks around one 3x3 convolution",
-        "timm",
+        placements=NO_BOTTLENECK,
+        why="whose branches are not bottlenecks around one 3x3 convolution",
+        package="timm",
     ),
-    _only("mobilenet", "MobileNet", 0.0, ("standard", "conv3x3"), "whose blocks have no shortcut"),
+    _only(
+        "mobilenet",
+        "MobileNet",
+        0.0,
+        placements=("standard", "conv3x3"),
+        why="whose blocks have no shortcut",
+    ),
     _only("shufflenet", "ShuffleNet", 0.0),
     Family(
         "cifar:cifar_resnet",

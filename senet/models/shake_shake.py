@@ -1,5 +1,6 @@
 """(SE-)Shake-Shake 26 2x96d and Shake-Even 29 2x4x64d (Gastaldi, arXiv 1705.07485; paper Tables 4, 5)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,6 +10,9 @@ from torch import Tensor, nn
 from senet.models.network import Head, Network, build_stages
 from senet.nn import SEConfig, merge, place
 from senet.nn.blocks import conv, conv_bn, projection
+
+Part = Callable[[int, int, int], nn.Module]
+"""Makes a part of a unit of its input's channels, its output's, and its stride."""
 
 
 class _Mix(torch.autograd.Function):
@@ -75,6 +79,13 @@ class TwoPathShortcut(nn.Module):
         return self.bn(torch.cat(halves, dim=1))
 
 
+def two_path_shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return the shortcut of a pre-activated unit, where shapes allow the identity."""
+    return (
+        nn.Identity() if in_channels == out_channels else TwoPathShortcut(in_channels, out_channels, stride)
+    )
+
+
 def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     """Return ReLU, 3x3, BN, ReLU, 3x3, BN; the leading ReLU is not in place, as both branches share it."""
     return nn.Sequential(
@@ -85,15 +96,14 @@ def basic_branch(in_channels: int, width: int, stride: int) -> nn.Sequential:
     )
 
 
-def resnext_branch(in_channels: int, out: int, stride: int, groups: int) -> nn.Sequential:
-    """Return ResNeXt's bottleneck of ``groups`` x 64d: 1x1, 3x3 with groups and stride, 1x1, with BN each."""
-    width = out // 4 * groups
+def resnext_branch(in_channels: int, out: int, stride: int) -> nn.Sequential:
+    """Return ResNeXt's bottleneck of 4 x 64d: 1x1, 3x3 with 4 groups and stride, 1x1, with BN each."""
     return nn.Sequential(
-        *conv_bn(in_channels, width, 1),
+        *conv_bn(in_channels, out, 1),
         nn.ReLU(inplace=True),
-        *conv_bn(width, width, 3, stride, groups),
+        *conv_bn(out, out, 3, stride, groups=4),
         nn.ReLU(inplace=True),
-        *conv_bn(width, out, 1),
+        *conv_bn(out, out, 1),
     )
 
 
@@ -108,7 +118,6 @@ class ShakeUnit(nn.Module):
         branches: tuple[nn.Module, nn.Module],
         shortcut: nn.Module,
         channels: tuple[int, int],
-        *,
         backward: str,
         relu: bool,
         se: SEConfig | None,
@@ -132,6 +141,23 @@ class ShakeUnit(nn.Module):
         return self.se_post(F.relu(merged, inplace=True) if self.relu else merged)
 
 
+def _stages(
+    units: int, in_channels: int, width: int, branch: Part, shortcut: Part, backward: str, se: SEConfig | None
+) -> dict[int, nn.Module]:
+    """Return stages 2, 3, 4 of ``units`` units with ``width``, 2 and 4 times as many channels.
+
+    Those whose ``backward`` is "even" end in a ReLU.
+    """
+
+    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
+        out, stage_se = width << (stage - 2), se.in_stage(stage) if se else None
+        branches = branch(channels, out, stride), branch(channels, out, stride)
+        passed = shortcut(channels, out, stride)
+        return ShakeUnit(branches, passed, (channels, out), backward, backward == "even", stage_se), out
+
+    return build_stages((units,) * 3, in_channels, make)
+
+
 def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_channels: int = 3) -> Network:
     """Build (SE-)Shake-Shake 26 2x96d ("Shake-Shake-Image"): basic branches of 96, 192 and 384 channels.
 
@@ -142,23 +168,10 @@ def shake_shake26(*, se: SEConfig | None = None, num_classes: int = 10, in_chann
         num_classes: outputs of the classifier.
         in_channels: channels of the image.
     """
-    widths = {2: 96, 3: 192, 4: 384}
-
-    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
-        width = widths[stage]
-        unit = ShakeUnit(
-            (basic_branch(channels, width, stride), basic_branch(channels, width, stride)),
-            nn.Identity() if channels == width else TwoPathShortcut(channels, width, stride),
-            (channels, width),
-            backward="shake",
-            relu=False,
-            se=se.in_stage(stage) if se else None,
-        )
-        return unit, width
-
     stem = nn.Sequential(*conv_bn(in_channels, 16, 3))
-    head = Head(widths[4], num_classes)
-    return Network(stem, build_stages((4, 4, 4), 16, make), head, nn.ReLU(), input_size=32)
+    head = Head(384, num_classes)
+    stages = _stages(4, 16, 96, basic_branch, two_path_shortcut, "shake", se)
+    return Network(stem, stages, head, nn.ReLU(), input_size=32)
 
 
 def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_channels: int = 3) -> Network:
@@ -171,20 +184,6 @@ def shake_even29(*, se: SEConfig | None = None, num_classes: int = 100, in_chann
         num_classes: outputs of the classifier.
         in_channels: channels of the image.
     """
-    widths = {2: 256, 3: 512, 4: 1024}
-
-    def make(stage: int, channels: int, stride: int) -> tuple[nn.Module, int]:
-        out = widths[stage]
-        unit = ShakeUnit(
-            (resnext_branch(channels, out, stride, 4), resnext_branch(channels, out, stride, 4)),
-            projection(channels, out, stride),
-            (channels, out),
-            backward="even",
-            relu=True,
-            se=se.in_stage(stage) if se else None,
-        )
-        return unit, out
-
     stem = nn.Sequential(*conv_bn(in_channels, 64, 3), nn.ReLU(inplace=True))
-    head = Head(widths[4], num_classes)
-    return Network(stem, build_stages((3, 3, 3), 64, make), head, input_size=32)
+    head = Head(1024, num_classes)
+    return Network(stem, _stages(3, 64, 256, resnext_branch, projection, "even", se), head, input_size=32)

@@ -116,6 +116,24 @@ def test_without_a_whole_checkpoint_nothing_is_trained(train):
 
 
 @pytest.mark.slow
+def test_a_run_killed_between_its_first_best_and_last_goes_on_from_best(train, monkeypatch):
+    whole, save = train(*TINY), Checkpoints._save
+
+    def killed(self, trainer, module, name):
+        if name == "last":
+            raise RuntimeError("killed")
+        save(self, trainer, module, name)
+
+    monkeypatch.setattr(Checkpoints, "_save", killed)
+    cut = train(*TINY, expect=1)
+    monkeypatch.undo()
+    assert not checkpoint(cut).exists()
+    train(resume=cut)
+    assert f"going on from {checkpoint(cut, 'best')}" in (cut / "log.txt").read_text()
+    assert_same_run(whole, cut)
+
+
+@pytest.mark.slow
 def test_what_a_kill_left_half_written_is_removed(train):
     run = train(*TINY, "trainer.max_epochs=1")
     left = [run / ".run.json.77.part", run / "checkpoints" / ".last.ckpt.77.part",
