@@ -101,7 +101,11 @@ def _is_batch_norm(module: nn.Module) -> bool:
 
 
 def _is_foldable_tail(module: nn.Module, conv: nn.Conv2d) -> bool:
-    if not isinstance(module, ResidualTail) or module.departs:
+    if (
+        not isinstance(module, ResidualTail)
+        or module.departs
+        or getattr(module.bn, "running_mean", None) is None
+    ):
         return False
     if not isinstance(module.se, AttentionBlock):
         return True

@@ -152,6 +152,13 @@ def test_a_norm_without_statistics_stays():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)).eval()
     images = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(fold_batch_norms(model)(images), model(images), rtol=0, atol=0)
+    block = Bottleneck(8, 4, 8, se=SEConfig(reduction=2))
+    block.tail.bn = nn.GroupNorm(2, 8)
+    model, images = (
+        Network(nn.Identity(), {2: nn.Sequential(block)}, Head(8, 5)).eval(),
+        torch.randn(2, 8, 6, 6),
+    )
+    torch.testing.assert_close(fold_batch_norms(model)(images), model(images), rtol=1e-5, atol=1e-5)
 
 
 class Undecided(nn.Module):
