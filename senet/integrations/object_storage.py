@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 
-from senet.data.files.packed import Check
+from senet.data.files.packed import Check, Folder
 from senet.errors import UserError
 from senet.files import once, user_cache
 
@@ -18,7 +18,7 @@ SILENCE, SLOWEST = 60.0, 50_000
 """Seconds without a byte (over HTTP), and bytes a second over a whole file, at which a download is given up."""
 
 
-class RemoteFolder:
+class RemoteFolder(Folder):
     """Files at an address, fetched one by one.
 
     Args:
@@ -26,7 +26,7 @@ class RemoteFolder:
         cache: folder for the copies; by default one of the user's cache for each address.
     """
 
-    def __init__(self, address: str, cache: str | None = None) -> None:
+    def __init__(self, address: str, cache: str | Path | None = None) -> None:
         self.address = address.rstrip("/")
         key = hashlib.blake2b(self.address.encode(), digest_size=12).hexdigest()
         self.cache = (Path(cache) if cache else user_cache() / "packs") / key

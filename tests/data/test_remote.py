@@ -15,7 +15,7 @@ import pytest
 
 from senet.data import AugmentConfig, PackedConfig, Preprocessing
 from senet.data.files.folder import scan
-from senet.data.files.packed import PackedRecords, shard_file
+from senet.data.files.packed import PackedRecords, open_folder, shard_file
 from senet.data.module import ImageData
 from senet.data.tools import pack
 from senet.data.tools.pack import PackOptions
@@ -254,3 +254,8 @@ def test_a_maker_that_fails_leaves_nothing(tmp_path: Path) -> None:
         once(tmp_path / "file", fails)
     assert kept(tmp_path) == set()
     assert once(tmp_path / "file", lambda file: file.write_text("whole")).read_text() == "whole"
+
+
+def test_copies_may_lie_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert open_folder("https://nowhere/pack", "~/copies").cache.parent == tmp_path / "copies"

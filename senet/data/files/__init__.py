@@ -7,10 +7,14 @@ from array import array
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
+
+NOT_ARRAYS = (ValueError, TypeError, KeyError, EOFError, OverflowError, BadZipFile)
+"""What numpy raises for a file that does not hold the arrays it should."""
 
 
 class Names:

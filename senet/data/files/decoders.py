@@ -57,9 +57,7 @@ class Decoder(Protocol):
 
 def open_image(data: bytes) -> Image.Image:
     """Open an encoded image as Pillow does; its words for what it does not know would show an address in memory."""
-    Image.MAX_IMAGE_PIXELS = (
-        None  # the limit is data.max_pixels, see check_size: here Pillow would have its own
-    )
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own limit: ours is data.max_pixels, see check_size
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:

@@ -16,14 +16,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from senet.data.files import Names, Records, checksum, names_id
+from senet.data.files import NOT_ARRAYS, Names, Records, checksum, names_id
 from senet.errors import UserError
 from senet.files import atomically, read_regular, user_cache
 
@@ -246,7 +245,7 @@ def cache_file(split: Path) -> Path:
 def cached_listing(split: Path) -> Listing:
     """Return the listing of a split, from the cached index where no folder has changed since."""
     file = cache_file(split)
-    with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):  # none, damaged, or a folder is gone
+    with suppress(OSError, *NOT_ARRAYS):  # none, damaged, or a folder is gone
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             known = Listing(Names(stored["names"], stored["ends"]), *json.loads(str(stored["others"])))
         if all(folder_state(split / folder) == state for folder, state in known.states.items()):

@@ -13,14 +13,14 @@ import mmap
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
-from zipfile import BadZipFile, ZipFile
+from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
 
 from senet.data.config import is_address
-from senet.data.files import Names, Records
+from senet.data.files import NOT_ARRAYS, Names, Records
 from senet.errors import UserError
 from senet.plugins import integration
 
@@ -41,16 +41,8 @@ def shard_file(split: Path, number: int) -> Path:
     return split / f"{number:05d}.bin"
 
 
-class Folder(Protocol):
-    """The files of a pack, here or at an address; its text is where it lies."""
-
-    def file(self, name: str, check: Check, size: int) -> Path:
-        """Return the path of a file; what comes over a network has ``size`` bytes at most and must pass ``check``."""
-        ...
-
-
-class LocalFolder:
-    """The files of a pack on this machine."""
+class Folder:
+    """The files of a pack on this machine; its text is where it lies."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -59,6 +51,7 @@ class LocalFolder:
         return str(self.root)
 
     def file(self, name: str, check: Check, size: int) -> Path:
+        """Return the path of a file; what comes over a network has ``size`` bytes at most and must pass ``check``."""
         return self.root / name
 
 
@@ -66,9 +59,9 @@ def open_folder(root: str | Path, cache: str | None = None) -> Folder:
     """Return the folder of a pack: a path, or an address whose files are kept in ``cache``."""
     if isinstance(root, str) and is_address(root):
         storage = integration("object_storage", package="fsspec", asked=f"data.root={root}")
-        folder: Folder = storage.RemoteFolder(root, cache)
+        folder: Folder = storage.RemoteFolder(root, cache and Path(cache).expanduser())
         return folder
-    return LocalFolder(Path(root).expanduser())
+    return Folder(Path(root).expanduser())
 
 
 def pack_info(folder: Folder) -> dict[str, Any]:
@@ -113,16 +106,7 @@ def read_index(file: Path, classes: int) -> dict[str, Any]:
         with np.load(file, allow_pickle=False) as arrays:
             index = {name: arrays[name] for name in arrays}  # compares checksums
         _check_arrays(index, classes)
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-        EOFError,
-        MemoryError,
-        OverflowError,
-        BadZipFile,
-    ) as error:
+    except (MemoryError, OSError, *NOT_ARRAYS) as error:
         raise UserError(f"the index of the pack is damaged ({error}): copy it anew") from error
     return index
 
@@ -175,9 +159,12 @@ class PackedRecords(Records):
         self.labels = torch.from_numpy(index["labels"])
         self.shards, self.offsets, self.lengths = index["shards"], index["offsets"], index["lengths"]
         self.digests = index["digests"]
+        numbers, first = np.unique(self.shards, return_index=True)
+        self.sizes = dict(zip(numbers.tolist(), np.add.reduceat(self.lengths, first).tolist(), strict=True))
+        """Bytes of each shard, in which image lies behind image."""
         self._maps: dict[int, mmap.mmap] = {}
-        if isinstance(self.folder, LocalFolder):
-            for number in np.unique(self.shards).tolist():
+        if not is_address(str(self.folder)):
+            for number in self.sizes:
                 self._check_size(number, self._shard(number))
 
     def read(self, index: int) -> bytes:
@@ -198,18 +185,13 @@ class PackedRecords(Records):
 
     def _shard(self, number: int) -> Path:
         check = partial(self._check_copy, number)
-        return self._file(shard_file(Path(), number).name, check, self._size(number))
-
-    def _size(self, number: int) -> int:
-        """Return the bytes of a shard, in which image lies behind image."""
-        return int(self.lengths[self.shards == number].sum())
+        return self._file(shard_file(Path(), number).name, check, self.sizes[number])
 
     def _check_size(self, number: int, file: Path) -> None:
-        wanted = self._size(number)
-        if not file.is_file() or file.stat().st_size != wanted:
+        if not file.is_file() or file.stat().st_size != self.sizes[number]:
             raise UserError(
-                f"{self.folder}/{self.split}/{number:05d}.bin should have {wanted} bytes: the pack is damaged, make "
-                "it anew"
+                f"{self.folder}/{self.split}/{number:05d}.bin should have {self.sizes[number]} bytes: the pack is "
+                "damaged, make it anew"
             )
 
     def _check_copy(self, number: int, file: Path) -> None:

@@ -19,7 +19,7 @@ from senet.data.config import SplitName
 from senet.data.files import Records, checksum, names_id
 from senet.data.files.decoders import decode_reference
 from senet.data.files.folder import ImageTree, list_images, report_folder, walk_class
-from senet.data.files.packed import PACK_FILE, LocalFolder, PackedRecords, pack_info
+from senet.data.files.packed import PACK_FILE, Folder, PackedRecords, pack_info
 from senet.data.sets import CsvConfig, stored_images
 from senet.data.tools import add_source, work
 from senet.data.tools.inspection import Finding, inspect
@@ -280,7 +280,7 @@ def _sizes(findings: Sequence[Finding]) -> str:
 def check_pack(root: Path) -> int:
     """Compare every image of a pack with its hash; return how many differ."""
     damaged = 0
-    for split in pack_info(LocalFolder(root))["splits"]:
+    for split in pack_info(Folder(root))["splits"]:
         records = PackedRecords(root, split)
         bad = records.damaged()
         for index in bad[:20]:

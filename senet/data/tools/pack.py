@@ -3,18 +3,16 @@
 import argparse
 import io
 import json
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
 
-from senet.data.files import Records, checksum, names_id
+from senet.data.files import NOT_ARRAYS, Records, checksum, names_id
 from senet.data.files.decoders import MAX_PIXELS, check_size, decode, open_image
 from senet.data.files.packed import PACK_FILE, digest, shard_file
 from senet.data.preprocessing import resize_short_side
@@ -88,7 +86,7 @@ def _write_shard(
     final, sums = shard_file(out, number), out / f"{number:05d}.npz"
     if final.exists() and sums.exists():
         # What a power cut left of the sums is written again, with its shard.
-        with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile), sums.open("rb") as file:
+        with suppress(OSError, *NOT_ARRAYS), sums.open("rb") as file:
             kept = np.load(file, allow_pickle=False)
             return kept["lengths"], kept["digests"]
     lengths, digests = [], []
@@ -105,8 +103,6 @@ def _write_shard(
                 file.write(data)
                 lengths.append(len(data))
                 digests.append(digest(data))
-            file.flush()
-            os.fsync(file.fileno())
         _read_back(temporary, lengths, digests)
         hashes = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 8)
         with atomically(sums) as part, part.open("wb") as file:
