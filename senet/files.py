@@ -94,14 +94,17 @@ def hold(path: Path, *, wait: bool = False) -> int:
 
     Raises:
         BlockingIOError: if another process holds it; the file says which one did last.
+        OSError: naming the file, if its file system has no locks.
     """
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        holder = os.pread(file, 20, 0).decode()
+        holder = f"process {os.pread(file, 20, 0).decode()}"
         os.close(file)
-        raise BlockingIOError(error.errno, f"process {holder}") from error
+        if not isinstance(error, BlockingIOError):
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise BlockingIOError(error.errno, holder) from error
     os.ftruncate(file, 0)
     os.pwrite(file, str(os.getpid()).encode(), 0)
     return file

@@ -95,9 +95,10 @@ class BadImages:
             return
         text = io.StringIO()
         csv.writer(text).writerows(row[: len(HEADER)] for row in bad)
-        # One write to a file opened for appending: rows of several ranks do not mix.
-        with no_room_for(self.file), self.file.open("ab", buffering=0) as file:
-            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        rows = text.getvalue().encode("utf-8", "surrogateescape")
+        # One write to a file opened for appending, so that rows of several ranks do not mix; all of it, or an error.
+        with no_room_for(self.file), self.file.open("ab", buffering=len(rows) + 1) as file:
+            file.write(rows)
 
 
 def read_bad_images(file: Path) -> dict[str, str]:

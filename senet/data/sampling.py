@@ -127,12 +127,16 @@ def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable
     """Return the weight of every image, float64 (N,).
 
     Raises:
-        UserError: for a row that is not NAME,WEIGHT or names neither a class nor an image.
+        UserError: for a row that is not NAME,WEIGHT, names neither a class nor an image, or what another named.
     """
+    rows: dict[str, float] = {}
     try:
-        with file.open(newline="") as lines:
-            rows = {row[0]: float(row[1]) for row in csv.reader(lines) if row}
-    except (OSError, ValueError, IndexError, csv.Error) as error:
+        with file.expanduser().open(newline="", encoding="utf-8-sig") as lines:
+            for name, weight, *_ in filter(None, csv.reader(lines)):
+                if name in rows:
+                    raise ValueError(f"{name} is there twice")
+                rows[name] = float(weight)
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"data.sampling.weights={file}: {error}; rows must be NAME,WEIGHT") from error
     of_class = torch.tensor([rows.pop(name, 1.0) for name in classes], dtype=torch.float64)
     weights = of_class[labels]

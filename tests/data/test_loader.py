@@ -219,6 +219,25 @@ def test_skip_leaves_out_lists_and_never_substitutes(
     assert set(read_bad_images(tmp_path / "skipped.csv")) == {tree.name(index) for index in bad}
 
 
+@pytest.mark.slow
+def test_a_list_of_bad_images_that_does_not_fit_is_no_half_row(tmp_path: Path) -> None:
+    """A file system that is nearly full takes a part of a write and says so only to whoever counts."""
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from senet.data.datasets import BadImage, BadImages
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    BadImages(Path(sys.argv[1])).add([BadImage(0, 1, "cat/1.jpg", "x" * 200)])
+except OSError as error:
+    print(error.filename, error.strerror)
+"""
+    file = tmp_path / "skipped.csv"
+    result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=True)
+    assert result.stdout == f"{file} File too large\n"
+
+
 def test_a_batch_without_a_readable_image_is_an_error(broken_tree: tuple[ImageTree, set[int]]) -> None:
     tree, _ = broken_tree
     with pytest.raises(UserError, match="none of the 1 images"):

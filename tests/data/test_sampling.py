@@ -71,6 +71,18 @@ def test_weights_are_read_by_class_and_image(tmp_path: Path) -> None:
         read_weights(file, labels, ["cat", "dog"], images.__getitem__)
 
 
+def test_weights_are_read_as_spreadsheets_write_them_and_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = Path("~/weights.csv")
+    file.expanduser().write_text("cät,2,seen twice as often\r\n\r\n", encoding="utf-8-sig")
+    assert read_weights(file, torch.tensor([0, 1]), ["cät", "dog"], str).tolist() == [2.0, 1.0]
+    file.expanduser().write_text("cat,2\ncat,3\n")
+    with pytest.raises(UserError, match="cat is there twice; rows must be NAME,WEIGHT"):
+        read_weights(file, torch.tensor([0, 1]), ["cat", "dog"], str)
+
+
 @pytest.mark.parametrize("row", ["cat,inf", "cat,nan", "cat,-1", '"' + "x" * 200_000])
 def test_weights_that_are_none_are_refused(tmp_path: Path, row: str) -> None:
     (tmp_path / "weights.csv").write_text(f"{row}\n")

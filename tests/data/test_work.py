@@ -1,5 +1,7 @@
 """Work in several processes: order, exceptions in their own words, a worker that is killed."""
 
+import errno
+import fcntl
 import os
 import signal
 import time
@@ -10,6 +12,7 @@ import pytest
 
 from senet.data.tools import work
 from senet.errors import UserError
+from senet.files import hold
 
 
 def square(number: int) -> int:
@@ -48,3 +51,16 @@ def test_an_exception_is_raised_as_it_is(workers):
 def test_a_killed_worker_is_said_and_not_waited_for():
     with pytest.raises(UserError, match="squares: a worker process was killed"):
         list(work(square, [1, 99, 2, 3], "squares", 2))
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", no_locks)
+    with pytest.raises(OSError, match="No locks available") as raised:
+        hold(tmp_path / ".lock")
+    assert not isinstance(raised.value, BlockingIOError)
+    assert raised.value.filename == str(tmp_path / ".lock")

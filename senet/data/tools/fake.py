@@ -8,7 +8,7 @@ from PIL import Image
 
 from senet.data.tools import work
 from senet.errors import UserError
-from senet.files import atomically
+from senet.files import atomically, write_text
 
 DONE = ".imagenet_fake"
 
@@ -38,7 +38,7 @@ def write_photographs(root: Path, classes: int, counts: dict[str, int], sides: t
     workers = None if len(jobs) > 500 else 1
     for _ in work(partial(_write, root, sides), jobs, "imagenet_fake", workers, chunk=16):
         pass
-    mark.write_text(made)
+    write_text(mark, made)
 
 
 def picture(label: int, seed: int, height: int, width: int) -> Image.Image:
