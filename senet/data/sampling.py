@@ -57,13 +57,17 @@ def fold_parts(config: SamplingConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         UserError: if a class has fewer images than there are folds.
     """
-    ids = torch.arange(len(labels))
-    if config.folds is None:
-        return ids, ids[:0]
-    part = torch.empty_like(ids)
-    for members in by_class(labels, ids, stream(config.subset_seed, "folds"), config.folds, "folds"):
-        part[members] = torch.arange(len(members)) % config.folds
-    return ids[part != config.fold], ids[part == config.fold]
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    if config.folds is not None:
+        generator = stream(config.subset_seed, "folds")
+        for members in by_class(labels, torch.arange(len(labels)), generator, config.folds, "folds"):
+            held[members[config.fold :: config.folds]] = True
+    return _parts(held)
+
+
+def _parts(held: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sorted ids of the samples that are not held out and of those that are, by a mask of all."""
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
 def hold_out(config: DataConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,15 +84,15 @@ def hold_out(config: DataConfig, labels: Tensor) -> tuple[Tensor, Tensor]:
     if not 0 < fraction < 1:
         raise UserError(f"data.val_fraction={fraction} must lie between 0 and 1, e.g. 0.2")
     held = torch.zeros(len(labels), dtype=torch.bool)
-    ids = torch.arange(len(labels))
-    for members in by_class(labels, ids, stream(config.sampling.subset_seed, "validation")):
+    generator = stream(config.sampling.subset_seed, "validation")
+    for members in by_class(labels, torch.arange(len(labels)), generator):
         if len(members) < 2:
             raise UserError(
                 f"data.val_fraction={fraction}: class {int(labels[members[0]])} has a single image, which cannot be "
                 "trained on and validated"
             )
         held[members[: min(max(1, round(fraction * len(members))), len(members) - 1)]] = True
-    return ids[~held], ids[held]
+    return _parts(held)
 
 
 def named(names: Collection[str], of: Sequence[str]) -> tuple[Tensor, Tensor]:
@@ -102,9 +106,7 @@ def named(names: Collection[str], of: Sequence[str]) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"{min(missing)} was held out for validation when the run began and is not there any more"
         )
-    held = torch.tensor([name in names for name in of])
-    ids = torch.arange(len(of))
-    return ids[~held], ids[held]
+    return _parts(torch.tensor([name in names for name in of]))
 
 
 def subset(config: SamplingConfig, labels: Tensor, ids: Tensor) -> Tensor:

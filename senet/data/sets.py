@@ -196,25 +196,12 @@ class CifarConfig(DataConfig):
         Raises:
             UserError: if the files are absent and cannot be fetched.
         """
-        import torch
-        from torchvision.datasets import CIFAR10, CIFAR100
-
-        from senet.data.datasets import MemoryDataset
-
         if (Path(self.root).expanduser() / "train").is_dir():
             return FolderConfig(root=self.root).records(split, classes)
-        official = {"cifar10": CIFAR10, "cifar100": CIFAR100}[self.name]
-        try:
-            # torchvision compares the archive's MD5 before it unpickles it.
-            data = official(self.root, train=split == "train", download=self.download)
-        except Exception as error:
-            raise UserError(
-                f"{self.name}: not found under data.root={self.root}, and the download failed ({error}); put the "
-                "official python archive there, or an image folder with train/ and test/"
-            ) from error
-        images = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()
-        folder = f"{self.name}/{'train' if split == 'train' else 'test'}"
-        return MemoryDataset(images, torch.tensor(data.targets), list(data.classes), f"{folder}/{{}}".format)
+        found: MemoryDataset = integration("torchvision_data").cifar(
+            self.name, self.root, split, self.download
+        )
+        return found
 
 
 @dataclass(frozen=True)
@@ -226,22 +213,8 @@ class DigitsConfig(DataConfig):
     def open(
         self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None
     ) -> "MemoryDataset":
-        import numpy as np
-        import torch
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        from senet.data.datasets import MemoryDataset
-
-        bunch = load_digits()
-        parts = train_test_split(
-            np.arange(len(bunch.target)), test_size=360, stratify=bunch.target, random_state=0
-        )
-        kept = np.sort(parts[split == "val"])
-        # Ink is 0..16 in the data.
-        pixels = torch.from_numpy(np.round(bunch.images[kept] * (255 / 16)).astype(np.uint8))[:, None]
-        labels = torch.from_numpy(bunch.target[kept].astype(np.int64))
-        return MemoryDataset(pixels, labels, list("0123456789"), lambda index: f"digits/{kept[index]}")
+        found: MemoryDataset = integration("sklearn_digits").digits(split)
+        return found
 
 
 @dataclass(frozen=True)

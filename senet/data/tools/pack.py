@@ -89,7 +89,7 @@ def _write_shard(
         with suppress(OSError, *NOT_ARRAYS), sums.open("rb") as file:
             kept = np.load(file, allow_pickle=False)
             return kept["lengths"], kept["digests"]
-    lengths, digests = [], []
+    stored: list[tuple[int, bytes]] = []
     with atomically(final) as temporary:
         with temporary.open("wb") as file:
             for index in range(number * SHARD_IMAGES, min(len(records), (number + 1) * SHARD_IMAGES)):
@@ -101,20 +101,15 @@ def _write_shard(
                         "mend or remove them, then run the same command again"
                     ) from error
                 file.write(data)
-                lengths.append(len(data))
-                digests.append(digest(data))
-        _read_back(temporary, lengths, digests)
-        hashes = np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 8)
+                stored.append((len(data), digest(data)))
+        with temporary.open("rb") as file:
+            if any(digest(file.read(length)) != wanted for length, wanted in stored):
+                raise OSError(f"{final} does not read back as it was written: is the disk full or failing?")
+        lengths = np.array([length for length, _ in stored], dtype=np.int64)
+        digests = np.array([list(wanted) for _, wanted in stored], dtype=np.uint8)
         with atomically(sums) as part, part.open("wb") as file:
-            np.savez(file, lengths=np.array(lengths, dtype=np.int64), digests=hashes)
-    return np.array(lengths, dtype=np.int64), hashes
-
-
-def _read_back(file: Path, lengths: list[int], digests: list[bytes]) -> None:
-    with file.open("rb") as stored:
-        for length, wanted in zip(lengths, digests, strict=True):
-            if digest(stored.read(length)) != wanted:
-                raise OSError(f"{file} does not read back as it was written: is the disk full or failing?")
+            np.savez(file, lengths=lengths, digests=digests)
+    return lengths, digests
 
 
 def _write_index(
