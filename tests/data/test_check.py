@@ -11,6 +11,7 @@ from PIL import Image
 from senet.data import AugmentConfig, FolderConfig
 from senet.data.module import ImageData
 from senet.data.tools.check import ERRORS, NOTES, check, run
+from senet.errors import UserError
 
 
 @pytest.fixture
@@ -91,19 +92,33 @@ def test_a_sound_tree_has_no_errors_and_its_id_goes_to_the_run(
     root = tmp_path / "t"
     shutil.copytree(image_tree, root)
     config = FolderConfig(root=str(root))
-    assert ImageData(config, AugmentConfig(), 0).manifest_id["train"].startswith("names:")
+    unchecked = ImageData(config, AugmentConfig(), 0).manifest_id["train"]
+    assert unchecked.startswith("names:")
     assert run(Namespace(source=root, images=None, out=None, workers=1)) == 0
     assert "22 images" in capsys.readouterr().out
     first = ImageData(config, AugmentConfig(), 0).manifest_id
     assert first["train"].startswith("content:")
     image = root / "train" / "cat" / "0.jpg"
     image.write_bytes(image.read_bytes() + b"\0")
+    assert ImageData(config, AugmentConfig(), 0).manifest_id == first | {"train": unchecked}
     run(Namespace(source=root, images=None, out=None, workers=1))
     second = ImageData(config, AugmentConfig(), 0).manifest_id
     assert second["train"] != first["train"]
     assert second["val"] == first["val"]
     (root / "train" / "cat" / "1.jpg").unlink()
     assert ImageData(config, AugmentConfig(), 0).manifest_id["train"].startswith("names:")
+
+
+def test_where_the_report_cannot_go_is_said_before_anything_is_decoded(
+    image_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("senet.data.tools.check.work", lambda *_, **__: pytest.fail("decoded"))
+    with pytest.raises(UserError, match="file/out cannot be written: choose another place with --out"):
+        check(image_tree, tmp_path / "file" / "out")
+    with pytest.raises(UserError, match="there is no such folder"):
+        check(tmp_path / "nowhere", tmp_path / "nowhere" / ".senet")
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_errors_make_the_exit_status(damaged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -76,7 +76,8 @@ def checked_id(records: Records, *sources: Path) -> str:
     for source in sources:
         with suppress(OSError, ValueError, KeyError):
             checked = json.loads((report_folder(source) / "check.json").read_text())["splits"][records.split]
-            if checked["names"] == names:
+            # Without a listing it is of a version that did not compare sizes.
+            if checked["names"] == names and checked.get("listing") in (None, records.listing()):
                 return f"content:{checked['id']}"
     return f"names:{names}"
 

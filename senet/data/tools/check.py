@@ -67,19 +67,32 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
     """Check the splits of ``source``; write ``manifest.csv``, ``check.json`` and ``check.html`` to ``out``.
 
     Returns:
-        The contents of ``check.json``: id, images, per split id and names, and the problems as kind -> list of paths.
+        The contents of ``check.json``: id, images, per split id, names and listing, and the problems as kind -> list of
+        paths.
+
+    Raises:
+        UserError: if there is nothing to check, or ``out`` cannot be written.
     """
     findings: list[Finding] = []
     places: list[tuple[str, str]] = []
     problems: dict[str, list[str]] = defaultdict(list)
     splits: dict[str, Any] = {}
     opened = _splits(source, images, problems)
+    with suppress(OSError):
+        out.mkdir(parents=True, exist_ok=True)
+    if not os.access(out, os.W_OK):  # said before hours of decoding
+        raise UserError(f"{out} cannot be written: choose another place with --out")
     for records in opened:
         look = partial(_inspect, records)
         found = list(work(look, range(len(records)), f"check {records.split}", workers, chunk=32))
         findings += found
-        names = names_id(records.names, records.labels)
-        splits[records.split] = {"id": manifest_id(found), "images": len(found), "names": names}
+        names, listing = names_id(records.names, records.labels), records.listing()
+        splits[records.split] = {
+            "id": manifest_id(found),
+            "images": len(found),
+            "names": names,
+            "listing": listing,
+        }
         places += [(records.split, records.classes[label]) for label in records.labels.tolist()]
         _check_names(records, problems)
     counts = Counter(places)
@@ -100,7 +113,6 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
         "modes": dict(Counter(finding.mode for finding in findings)),
         "problems": {kind: sorted(paths) for kind, paths in sorted(problems.items()) if paths},
     }
-    out.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(Finding._fields)
@@ -220,13 +232,8 @@ def describe(
         "Classes": _class_table(counts, list(report["splits"])),
         "Sizes of the images": _sizes(findings),
     }
-    lead = f"{errors:,} errors" if errors else "no errors"
-    return page(
-        f"Check of {os.path.basename(report['root'])}",
-        f"{lead}, {report['images']:,} images",
-        facts,
-        sections,
-    )
+    lead = f"{f'{errors:,}' if errors else 'no'} errors, {report['images']:,} images"
+    return page(f"Check of {os.path.basename(report['root'])}", lead, facts, sections)
 
 
 def _problem(kind: str, paths: Sequence[str], pictures: Mapping[str, bytes]) -> str:
@@ -302,10 +309,7 @@ def run(args: argparse.Namespace) -> int:
     if (args.source / PACK_FILE).is_file():
         return 1 if check_pack(args.source) else 0
     out = args.out or report_folder(args.source)
-    try:
-        report = check(args.source, out, args.workers, args.images)
-    except PermissionError as error:
-        raise UserError(f"{out} cannot be written: choose another place with --out") from error
+    report = check(args.source, out, args.workers, args.images)
     print(f"{report['images']:,} images, {report['bytes'] / 1e6:,.1f} MB, manifest {report['id']}")
     for kind, paths in report["problems"].items():
         mark = "ERROR" if kind in ERRORS else "note"
