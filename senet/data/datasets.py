@@ -134,6 +134,7 @@ class FileDataset(Dataset[Batch]):
     ) -> None:
         self.records, self.preprocessing, self.decoder = records, preprocessing, decoder
         self.augment, self.seed = augment, seed
+        self._choose: Choose = augment.box if augment else whole
         self.sizes = sizes or EpochSizes((), preprocessing.size)
         self.labels, self.classes, self.identity = records.labels, records.classes, records.identity
         self.listing = records.listing
@@ -206,8 +207,7 @@ class FileDataset(Dataset[Batch]):
             stacked = torch.stack(pixels, out=out)
         else:
             stacked = torch.empty(0, 0, 0, self.preprocessing.channels, dtype=torch.uint8)
-        of = torch.tensor([ids[i] for i in kept], dtype=torch.int64)
-        drawn = torch.tensor([draws[i] for i in kept], dtype=torch.int64)
+        of, drawn = torch.tensor([ids, draws], dtype=torch.int64)[:, kept]
         return Batch(stacked.permute(0, 3, 1, 2), self.labels[of], of, drawn, None, bad, seconds)
 
     def bad_image(self, epoch: int, index: int, error: Exception) -> BadImage:
@@ -225,10 +225,6 @@ class FileDataset(Dataset[Batch]):
         """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
         with self._draws(epoch, index, draw):
             return self._finish(self._choose(*image.shape[-2:]).cut(image), epoch)
-
-    @property
-    def _choose(self) -> Choose:
-        return self.augment.box if self.augment else whole
 
     def _draws(self, epoch: int, index: int, draw: int) -> AbstractContextManager[None]:
         if self.augment is None:

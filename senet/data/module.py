@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
@@ -160,26 +160,26 @@ class ImageData(LightningDataModule):
         Raises:
             UserError: naming the first difference.
         """
-        now, what = self.facts, ""
-        if (then := before.get("classes", self.classes)) != self.classes:
-            pairs = zip_longest(then, self.classes, fillvalue="none")
-            place, (old, new) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
-            what = f"class {place} was {old} and is {new} ({len(then)} classes then, {len(self.classes)} now)"
-        for split, count in before.get("images", {}).items():
-            if what:
-                break
-            where = {"train": "training", "val": "validation"}[split]
-            if now["images"][split] != count:
-                what = f"there were {count} {where} images and are {now['images'][split]}"
-            elif now["listing"][split] != before["listing"][split]:
-                what = f"other {where} images lie there, by their names or sizes"
-            elif _contents_differ(now["manifest"][split], before["manifest"][split]):
-                what = f"the contents of the {where} images differ"
-        if what:
+        for what in self._differences(before):
             raise UserError(
                 f"the data are not those that the run was trained on: {what}; give it the data it had "
                 "(data.root=DIR), or start a new run from its weights with model.weights=RUN"
             )
+
+    def _differences(self, before: Mapping[str, Any]) -> Iterator[str]:
+        now, then = self.facts, before.get("classes", self.classes)
+        counts = f"({len(then)} classes then, {len(self.classes)} now)"
+        for place, (old, new) in enumerate(zip_longest(then, self.classes, fillvalue="none"), 1):
+            if old != new:
+                yield f"class {place} was {old} and is {new} {counts}"
+        for split, count in before.get("images", {}).items():
+            where = {"train": "training", "val": "validation"}[split]
+            if now["images"][split] != count:
+                yield f"there were {count} {where} images and are {now['images'][split]}"
+            if now["listing"][split] != before["listing"][split]:
+                yield f"other {where} images lie there, by their names or sizes"
+            if _contents_differ(now["manifest"][split], before["manifest"][split]):
+                yield f"the contents of the {where} images differ"
 
     @cached_property
     def manifest_id(self) -> dict[str, str]:

@@ -11,9 +11,10 @@ import json
 import os
 import time
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,10 +35,11 @@ SIZED = 20_000
 """Files whose sizes a run looks at when it starts: a million would take minutes over a network."""
 
 
+@dataclass(eq=False)
 class ImageTree(Records):
     """One split of an image folder.
 
-    Args:
+    Attributes:
         root: folder of the class folders.
         names: path of every image relative to ``root``, sorted by class, then by name.
         labels: int64 (N,), the index of each image's class in ``classes``.
@@ -45,17 +47,14 @@ class ImageTree(Records):
         left_out: see ``Listing``.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        names: Names,
-        labels: Tensor,
-        classes: list[str],
-        left_out: Mapping[str, int] | None = None,
-    ) -> None:
-        self.root, self.split = root, root.name
-        self.names, self.labels, self.classes = names, labels, classes
-        self.left_out = left_out or {}
+    root: Path
+    names: Names
+    labels: Tensor
+    classes: list[str]
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.split = self.root.name
 
     def read(self, index: int) -> bytes:
         return read_regular(os.path.join(self.root, self.names[index]))
@@ -181,19 +180,18 @@ def walk_class(split: Path, name: str) -> Iterator[ClassFolder]:
             continue
         seen.add((state.st_dev, state.st_ino))
         images: list[str] = []
-        others: dict[str, list[str]] = {}
+        others: dict[str, list[str]] = defaultdict(list)
         for entry in os.scandir(split / path):
             if is_hidden(entry.name):
-                others.setdefault("hidden", []).append(entry.name)
+                others["hidden"].append(entry.name)
             elif entry.is_dir():
                 left.append(f"{path}/{entry.name}")
             elif not entry.is_file():
-                others.setdefault(IRREGULAR, []).append(entry.name)
+                others[IRREGULAR].append(entry.name)
             elif is_image(entry.name):
                 images.append(entry.name)
             else:
-                kind = os.path.splitext(entry.name)[1].lower() or "no extension"
-                others.setdefault(kind, []).append(entry.name)
+                others[os.path.splitext(entry.name)[1].lower() or "no extension"].append(entry.name)
         yield ClassFolder(path, images, others)
 
 
