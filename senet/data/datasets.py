@@ -184,9 +184,9 @@ class FileDataset(Dataset[Batch]):
             except Exception as error:
                 watch.lap(DECODE)
                 return self.bad_image(epoch, index, error)
-            image = self._finish(image, epoch)
+            finished = self._finish(image, epoch, index)
         watch.lap(AUGMENT)
-        return image
+        return finished
 
     def collate(
         self,
@@ -221,10 +221,10 @@ class FileDataset(Dataset[Batch]):
         """Of the largest image that it makes."""
         return self.preprocessing.channels * self.sizes.largest**2
 
-    def transform(self, image: Tensor, epoch: int, index: int, draw: int) -> Tensor:
+    def transform(self, image: Tensor, epoch: int, index: int, draw: int) -> Tensor | BadImage:
         """Return the training or evaluation image of a decoded image, uint8 (C, size, size)."""
         with self._draws(epoch, index, draw):
-            return self._finish(self._choose(*image.shape[-2:]).cut(image), epoch)
+            return self._finish(self._choose(*image.shape[-2:]).cut(image), epoch, index)
 
     def _draws(self, epoch: int, index: int, draw: int) -> AbstractContextManager[None]:
         if self.augment is None:
@@ -232,10 +232,13 @@ class FileDataset(Dataset[Batch]):
         name = (epoch, index, draw) if draw else (epoch, index)
         return seeded(stream_seed(self.seed, "augment", *name))
 
-    def _finish(self, image: Tensor, epoch: int) -> Tensor:
-        if self.augment is None:
-            return self.preprocessing.evaluate(image)
-        return self.augment.finish(image, self.sizes(epoch))
+    def _finish(self, image: Tensor, epoch: int, index: int) -> Tensor | BadImage:
+        try:
+            if self.augment is None:
+                return self.preprocessing.evaluate(image)
+            return self.augment.finish(image, self.sizes(epoch))
+        except ValueError as error:  # it is too narrow to be resized
+            return self.bad_image(epoch, index, error)
 
 
 class MemoryDataset(Dataset[Batch]):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Interpolation = Literal["bilinear", "bicubic"]
+MOST_PIXELS = 10**9
+"""What a resized image may have: a line of 1 x 70,000 pixels would take 14 GB."""
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -131,8 +133,17 @@ def resize_exact(image: "Tensor", height: int, width: int, interpolation: Interp
 
 
 def resize_short_side(image: "Tensor", side: int, interpolation: Interpolation) -> "Tensor":
-    """Resize so that the shorter side is ``side`` pixels; the longer is truncated, as in torchvision."""
+    """Resize so that the shorter side is ``side`` pixels; the longer is truncated, as in torchvision.
+
+    Raises:
+        ValueError: if that would have more than ``MOST_PIXELS``.
+    """
     height, width = image.shape[-2:]
-    if height <= width:
-        return resize_exact(image, side, int(side * width / height), interpolation)
-    return resize_exact(image, int(side * height / width), side, interpolation)
+    longer = int(side * max(height, width) / min(height, width))
+    if side * longer > MOST_PIXELS:
+        raise ValueError(
+            f"{width:,} x {height:,} pixels are too narrow: with a shorter side of {side} they would be "
+            f"{side * longer:,}"
+        )
+    size = (side, longer) if height <= width else (longer, side)
+    return resize_exact(image, *size, interpolation)

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -125,6 +126,26 @@ def test_the_device_decoder_refuses_large_images(with_bomb: Path, image_tree: Pa
     batch = nvjpeg.DeviceDecoder(dataset, device, 1000)(dataset.fetch(selection))
     assert [image.reason.startswith("ValueError: 48 x 40 pixels") for image in batch.bad] == [True, True]
     assert len(nvjpeg.DeviceDecoder(dataset, device, 10_000)(dataset.fetch(selection)).ids) == 2
+
+
+@pytest.mark.parametrize("size", [(70_000, 1), (1, 70_000)])
+def test_a_line_is_not_resized_to_gigabytes(image_tree: Path, tmp_path: Path, size: tuple[int, int]) -> None:
+    shutil.copytree(image_tree, tmp_path / "tree")
+    line = tmp_path / "tree" / "val" / "dog" / "line.png"
+    Image.new("L", size).save(line)
+    said = r"70,000 .*pixels are too narrow: with a shorter side of 256 they would be 4,587,520,000"
+    config = FolderConfig(root=str(tmp_path / "tree"), workers=0, eval_on_bad_image="count")
+    data = ImageData(config, None, 0)
+    assert sum(len(batch.ids) for batch in data.val_dataloader()) == 6
+    (bad,) = data.eval_bad_images.rows
+    assert (bad.path, bool(re.search(said, bad.reason))) == ("dog/line.png", True)
+    guess = load((0, str(line)), build_decoder("reference", "RGB"), Preprocessing())
+    assert re.search(said, str(guess))
+    assert Preprocessing(size=1, resize=1).evaluate(torch.zeros(3, *size, dtype=torch.uint8)).shape == (
+        3,
+        1,
+        1,
+    )
 
 
 def test_a_pipe_is_never_waited_for(image_tree: Path, tmp_path: Path) -> None:

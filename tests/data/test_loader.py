@@ -264,6 +264,7 @@ def test_timings_add_up(tree: ImageTree) -> None:
     assert timings.images == 16
     work = timings.stages["read"] + timings.stages["decode"] + timings.stages["augment"]
     assert 0 < work <= timings.waited < timings.elapsed
+    timings.elapsed = timings.waited = 4.0
     assert timings.hint(workers=1, cores=4) is None  # too short to tell
     timings.elapsed, timings.waited = 100.0, 60.0
     assert "60 % of the time; data.workers=2 would help (now 1)" in str(timings.hint(workers=1, cores=4))
