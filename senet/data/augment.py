@@ -26,22 +26,16 @@ class ImageAugmentation:
         self.preprocessing = preprocessing
         self.random_box = RandomResizedCrop.get_params
         mean = [255 * m for m in preprocessing.mean]
-        colour: list[Callable[[Tensor], Tensor]] = []
-        if config.rotation:
-            colour.append(v2.RandomRotation(config.rotation, v2.InterpolationMode.BILINEAR, fill=mean))
-        if config.colour_jitter:
-            strength = config.colour_jitter
-            colour.append(v2.ColorJitter(strength, strength, strength))
-        if config.pixel_jitter:
-            colour.append(partial(move_channels, most=config.pixel_jitter))
-        if config.rand_augment is not None:
-            operations, magnitude = config.rand_augment
-            colour.append(v2.RandAugment(operations, magnitude))
-        if config.policy is not None:
-            colour.append(_policy(config.policy, preprocessing.channels))
-        if config.erase:
-            colour.append(v2.RandomErasing(config.erase, value=mean))
-        self.colour = colour
+        bilinear, strength = v2.InterpolationMode.BILINEAR, config.colour_jitter
+        operations = (
+            config.rotation and v2.RandomRotation(config.rotation, bilinear, fill=mean),
+            strength and v2.ColorJitter(strength, strength, strength),
+            config.pixel_jitter and partial(move_channels, most=config.pixel_jitter),
+            config.rand_augment and v2.RandAugment(*config.rand_augment),
+            config.policy and _policy(config.policy, preprocessing.channels),
+            config.erase and v2.RandomErasing(config.erase, value=mean),
+        )
+        self.operations: list[Callable[[Tensor], Tensor]] = [chosen for chosen in operations if chosen]
 
     def box(self, height: int, width: int) -> Box:
         """Draw the part that is used of an image of this height and width."""
@@ -56,7 +50,7 @@ class ImageAugmentation:
             image = resize_exact(image, size, size, self.preprocessing.interpolation)
         else:
             image = self.preprocessing.at(size).evaluate(image)
-        for operation in self.colour:
+        for operation in self.operations:
             image = operation(image)
         return image
 

@@ -287,11 +287,8 @@ class TrainLoader(_Batches):
         self.rank, self.world_size, self.seed = rank, world_size, seed
         everything = torch.arange(len(dataset))
         self.order = order or EpochOrder(SamplingConfig(), everything, everything, seed)
-        self.epoch = 0
-        self.consumed = 0
         self.repeat = 0  # if set: every epoch is the first so many batches of epoch 0
-        self._batches_before = 0  # batches of this epoch that were yielded before the resume
-        self._consumed_before = 0
+        self.load_state_dict({"epoch": 0, "consumed": 0, "batches": 0})
         super().__init__(dataset, batch_size, **options)
 
     @property
@@ -307,8 +304,7 @@ class TrainLoader(_Batches):
     def set_epoch(self, epoch: int) -> None:
         """Start ``epoch`` from its first sample, unless the state already stands within it."""
         if epoch != self.epoch:
-            self.epoch, self.consumed = epoch, 0
-            self._batches_before = self._consumed_before = 0
+            self.load_state_dict({"epoch": epoch, "consumed": 0, "batches": 0})
 
     def __len__(self) -> int:
         """Batches of the current epoch, those before a resume included, as Lightning counts them."""
@@ -345,7 +341,7 @@ class TrainLoader(_Batches):
         """Continue at a position."""
         self.epoch = state["epoch"]
         self.consumed = self._consumed_before = state["consumed"]
-        self._batches_before = state["batches"]
+        self._batches_before = state["batches"]  # of this epoch, yielded before the resume
 
 
 class EvalLoader(_Batches):

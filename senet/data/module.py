@@ -124,9 +124,8 @@ class ImageData(LightningDataModule):
         kept, _ = self._parts(train)
         weights = None
         if sampling.weights is not None:
-            folder = len(train.name_of(0).split("/")[0]) + 1
-            names = [train.name_of(i)[folder:] for i in range(len(labels))]
-            weights = read_weights(Path(sampling.weights), labels, train.classes, names.__getitem__)
+            names = [train.name_of(i).partition("/")[2] for i in range(len(labels))]
+            weights = read_weights(Path(sampling.weights), labels, train.classes, names)
         return EpochOrder(sampling, subset(sampling, labels, kept), labels, self.seed, weights)
 
     @property

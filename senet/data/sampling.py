@@ -1,7 +1,7 @@
 """Which samples an epoch draws, how often and in what order: pure functions of (seed, epoch)."""
 
 import csv
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,7 +125,7 @@ def subset(config: SamplingConfig, labels: Tensor, ids: Tensor) -> Tensor:
     return torch.cat(kept).sort().values
 
 
-def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable[[int], str]) -> Tensor:
+def read_weights(file: Path, labels: Tensor, classes: list[str], names: Sequence[str]) -> Tensor:
     """Return the weight of every image, float64 (N,).
 
     Raises:
@@ -143,8 +143,8 @@ def read_weights(file: Path, labels: Tensor, classes: list[str], names: Callable
     of_class = torch.tensor([rows.pop(name, 1.0) for name in classes], dtype=torch.float64)
     weights = of_class[labels]
     if rows:
-        for index in range(len(labels)):
-            weights[index] = rows.pop(names(index), float(weights[index]))
+        for index, name in enumerate(names):
+            weights[index] = rows.pop(name, float(weights[index]))
     if rows:
         raise UserError(f"data.sampling.weights={file}: {next(iter(rows))} is neither a class nor an image")
     if not (weights >= 0).all() or not weights.isfinite().all():

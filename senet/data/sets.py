@@ -116,8 +116,7 @@ class HubConfig(FilesConfig):
         if not self.dataset:
             raise UserError("data.dataset is not set: give OWNER/NAME of the Hub, or a folder")
         hub = integration("hub_datasets", package="datasets", asked="data=huggingface", extra="huggingface")
-        found: Records = hub.open_split(self.dataset, split, classes)
-        return found
+        return hub.open_split(self.dataset, split, classes)
 
 
 @dataclass(frozen=True)
@@ -188,9 +187,7 @@ class CifarConfig(DataConfig):
     download: bool = True
     name: Literal["cifar10", "cifar100"] = "cifar10"
 
-    def open(
-        self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None
-    ) -> "Records | MemoryDataset":
+    def open(self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None) -> object:
         """Return a split, fetched if allowed.
 
         Raises:
@@ -198,10 +195,7 @@ class CifarConfig(DataConfig):
         """
         if (Path(self.root).expanduser() / "train").is_dir():
             return FolderConfig(root=self.root).records(split, classes)
-        found: MemoryDataset = integration("torchvision_data").cifar(
-            self.name, self.root, split, self.download
-        )
-        return found
+        return integration("torchvision_data").cifar(self.name, self.root, split, self.download)
 
 
 @dataclass(frozen=True)
@@ -210,11 +204,8 @@ class DigitsConfig(DataConfig):
 
     name: Literal["digits"] = "digits"
 
-    def open(
-        self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None
-    ) -> "MemoryDataset":
-        found: MemoryDataset = integration("sklearn_digits").digits(split)
-        return found
+    def open(self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None) -> object:
+        return integration("sklearn_digits").digits(split)
 
 
 @dataclass(frozen=True)

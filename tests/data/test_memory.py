@@ -4,7 +4,12 @@ import hashlib
 import io
 import pickle
 import tarfile
+import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -85,6 +90,38 @@ def test_cifar_is_read_from_the_official_archive(
     )
     batch = next(iter(data.val_dataloader()))
     assert batch.images.equal(torch.from_numpy(truth["test"][0][: len(batch.ids)]))
+
+
+def test_cifar_is_fetched_once_by_processes_that_start_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_archive(tmp_path / "there", "cifar10", monkeypatch)
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            time.sleep(1)  # so that who does not wait asks, too
+            super().do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path / "there"))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/cifar-10-python.tar.gz"
+        monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", address)
+        CifarConfig(root=str(tmp_path / "alone"), name="cifar10").open("train", PRE, None)
+        alone = len(asked)
+        config = CifarConfig(root=str(tmp_path / "here"), name="cifar10")
+        ranks = [get_context("fork").Process(target=config.open, args=("train", PRE, None)) for _ in range(3)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join(60)
+        server.shutdown()
+    assert [rank.exitcode for rank in ranks] == [0, 0, 0]
+    assert len(asked) == 2 * alone
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])

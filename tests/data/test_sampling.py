@@ -62,13 +62,13 @@ def test_weights_are_read_by_class_and_image(tmp_path: Path) -> None:
     file.write_text("dog,2\ncat/1.jpg,0.5\n")
     labels = torch.tensor([0, 0, 1])
     images = ["cat/0.jpg", "cat/1.jpg", "dog/0.jpg"]
-    assert read_weights(file, labels, ["cat", "dog"], images.__getitem__).tolist() == [1.0, 0.5, 2.0]
+    assert read_weights(file, labels, ["cat", "dog"], images).tolist() == [1.0, 0.5, 2.0]
     file.write_text("cow,2\n")
     with pytest.raises(UserError, match="cow is neither"):
-        read_weights(file, labels, ["cat", "dog"], images.__getitem__)
+        read_weights(file, labels, ["cat", "dog"], images)
     file.write_text("dog;2\n")
     with pytest.raises(UserError, match="NAME,WEIGHT"):
-        read_weights(file, labels, ["cat", "dog"], images.__getitem__)
+        read_weights(file, labels, ["cat", "dog"], images)
 
 
 def test_weights_are_read_as_spreadsheets_write_them_and_once_each(
@@ -77,17 +77,17 @@ def test_weights_are_read_as_spreadsheets_write_them_and_once_each(
     monkeypatch.setenv("HOME", str(tmp_path))
     file = Path("~/weights.csv")
     file.expanduser().write_text("cät,2,seen twice as often\r\n\r\n", encoding="utf-8-sig")
-    assert read_weights(file, torch.tensor([0, 1]), ["cät", "dog"], str).tolist() == [2.0, 1.0]
+    assert read_weights(file, torch.tensor([0, 1]), ["cät", "dog"], []).tolist() == [2.0, 1.0]
     file.expanduser().write_text("cat,2\ncat,3\n")
     with pytest.raises(UserError, match="cat is there twice; rows must be NAME,WEIGHT"):
-        read_weights(file, torch.tensor([0, 1]), ["cat", "dog"], str)
+        read_weights(file, torch.tensor([0, 1]), ["cat", "dog"], [])
 
 
 @pytest.mark.parametrize("row", ["cat,inf", "cat,nan", "cat,-1", '"' + "x" * 200_000])
 def test_weights_that_are_none_are_refused(tmp_path: Path, row: str) -> None:
     (tmp_path / "weights.csv").write_text(f"{row}\n")
     with pytest.raises(UserError, match=r"^data\.sampling\.weights="):
-        read_weights(tmp_path / "weights.csv", torch.tensor([0, 1]), ["cat", "dog"], str)
+        read_weights(tmp_path / "weights.csv", torch.tensor([0, 1]), ["cat", "dog"], [])
 
 
 def test_what_is_trained_on_has_a_weight() -> None:
