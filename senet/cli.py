@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -22,23 +23,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "prepare": ("senet.integrations.imagenet_archives", "ImageNet from its archives; made-up photographs"),
     "report": ("senet.analysis.report", "runs of any kind as one table with intervals, and plots"),
     "predict": ("senet.predict", "what a network says of images: files, folders, a list"),
-    "export": (
-        "senet.integrations.export",
-        "a network as ONNX, torch.export or a folder for timm, compared",
-    ),
+    "export": ("senet.integrations.export", "a network as ONNX, torch.export or a folder for timm, compared"),
     "gates": ("senet.analysis.gates", "what the SE blocks of a run do: the paper's Figures 6 and 7"),
-    "study": (
-        "senet.study.commands",
-        "a study of many runs: its status, retry, more seeds, a sweep file",
-    ),
-    "reproduce": (
-        "senet.study.reproduce",
-        "plan a table of the paper, run it, set ours beside theirs",
-    ),
-    "doctor": (
-        "senet.doctor.command",
-        "hurt small runs, resume them, compare the ends bit for bit",
-    ),
+    "study": ("senet.study.commands", "a study of many runs: its status, retry, more seeds, a sweep file"),
+    "reproduce": ("senet.study.reproduce", "plan a table of the paper, run it, set ours beside theirs"),
+    "doctor": ("senet.doctor.command", "hurt small runs, resume them, compare the ends bit for bit"),
     "bench": ("senet.bench", "how fast: ours and the peers' in turns"),
 }
 """Command to (module, help); the module has ``configure(parser)`` and ``run(arguments) -> exit status``."""
@@ -71,14 +60,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = importlib.import_module(module)
         subparser = argparse.ArgumentParser(prog=f"senet {name}", description=text)
         command.configure(subparser)
-        return int(command.run(subparser.parse_args(words[1:])))
-    except UserError as error:
-        complain(f"error: {error}")
-        return 2
-    except OSError as error:  # a file that cannot be read or written; it is named
+        status = int(command.run(subparser.parse_args(words[1:])))
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # head has seen enough; so would the interpreter's own last flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        complain("stopped")
+        return 130
+    except (UserError, OSError) as error:  # or a file that cannot be read or written; it is named
         complain(f"error: {in_a_line(error)}")
         return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -43,7 +43,7 @@ def import_users_own() -> None:
         try:
             import_module(name)
         except ModuleNotFoundError as error:
-            if error.name != name.partition(".")[0]:
+            if not f"{name}.".startswith(f"{error.name}."):  # one that the module itself needs
                 raise
             raise UserError(
                 f"SENET_PLUGINS={name}: there is no such module; is its folder in PYTHONPATH?"

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import subprocess
 import sys
 import tomllib
@@ -70,6 +71,24 @@ def test_mistakes_are_one_line_and_status_2(capsys):
     with pytest.raises(SystemExit) as caught:
         main(["models", "--format", "html"])
     assert caught.value.code == 2
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_mistake():
+    command = [sys.executable, "-m", "senet", "models", "se_resnet20"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0
+
+
+def test_ctrl_c_is_one_line_and_the_status_of_the_signal(monkeypatch, capsys):
+    def run(arguments: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("senet.analysis.models_command.run", run)
+    assert main(["models"]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_models_in_every_format(capsys):
