@@ -15,7 +15,7 @@ import torch
 from senet.analysis.rows import build_rows, report_columns
 from senet.analysis.runs import collect
 from senet.errors import UserError
-from senet.ledger import DONE, Job, Ledger
+from senet.ledger import DONE, Ledger
 from senet.plugins import integration
 from senet.rundir import link_latest
 from senet.study.archive import archive
@@ -39,22 +39,17 @@ def main(typed: list[str]) -> int:
     with composing():
         request = parse(typed)
         _slots(request.launcher, request.base["trainer"])  # refuse wrong ones before anything is written
-        if request.search is not None:
-            return _search(request, typed)
+        search = request.search and integration("optuna_search", package="optuna", asked="search=optuna")
+        settings = search and search.settings(request)
         with Ledger.locked(study_directory(request)) as ledger:
             ledger.head |= _head(request, ledger, typed)
-            jobs = plan(points_of(request), request.seeds, ledger)
+            source: Source
+            if search:
+                source = search.Search(settings, request, ledger)
+            else:
+                source = EachOnce(plan(points_of(request), request.seeds, ledger))
             ledger.save()
-            return execute(ledger, request.launcher, EachOnce(jobs), jobs)
-
-
-def _search(request: Request, typed: list[str]) -> int:
-    optuna = integration("optuna_search", package="optuna", asked="search=optuna")
-    settings = optuna.settings(request)
-    with Ledger.locked(study_directory(request)) as ledger:
-        ledger.head |= _head(request, ledger, typed) | {"search": request.search}
-        ledger.save()
-        return execute(ledger, request.launcher, optuna.Search(settings, request, ledger))
+            return execute(ledger, request.launcher, source)
 
 
 def _head(request: Request, ledger: Ledger, typed: list[str]) -> dict[str, Any]:
@@ -68,26 +63,24 @@ def _head(request: Request, ledger: Ledger, typed: list[str]) -> dict[str, Any]:
         "command": typed,
         "launcher": request.base["launcher"],
         "trainer": request.base["trainer"],
+        **({"search": request.search} if request.search else {}),
     }
 
 
-def execute(ledger: Ledger, launcher: LauncherConfig, source: Source, jobs: list[Job] | None = None) -> int:
-    """Run what ``source`` offers, show how the study stands, return the exit status.
+def execute(ledger: Ledger, launcher: LauncherConfig, source: Source) -> int:
+    """Run what ``source`` offers of a ledger that this process has locked; show how the study stands.
 
-    Args:
-        ledger: locked by this process.
-        launcher: where jobs run.
-        source: of jobs.
-        jobs: all that it will offer, if that is known.
+    Returns:
+        The exit status.
     """
     link_latest(ledger.path)
     if ledger.path.parent.name == "studies":  # which lies beside the runs
         link_latest(ledger.path, ledger.path.parents[1])
     ledger.reconcile()
     slots = _slots(launcher, ledger.head["trainer"])
-    known = f"{len(jobs)}, of which {sum(job.status in DONE for job in jobs)} are done; " if jobs else ""
+    done = sum(job.status in DONE for job in ledger.jobs.values())
     say(f"study     {ledger.path}")
-    say(f"jobs      {known}{len(slots)} at once")
+    say(f"jobs      {len(ledger.jobs)}, of which {done} are done; {len(slots)} at once")
     interrupted = Runner(ledger, build_executor(launcher, ledger.path), slots, source).run()
     show(ledger, reported=True)
     if interrupted:
@@ -152,7 +145,7 @@ def retry(path: Path, typed: list[str]) -> int:
         gone = [job.label for job in jobs if not ledger.directory(job).config_file.is_file()]
         if gone:
             raise UserError(f"the run directory of {gone[0]} is gone: run the study's command again")
-        return execute(ledger, _launcher(ledger, typed), EachOnce(jobs), jobs)
+        return execute(ledger, _launcher(ledger, typed), EachOnce(jobs))
 
 
 def extend(path: Path, typed: list[str]) -> int:
@@ -165,7 +158,7 @@ def extend(path: Path, typed: list[str]) -> int:
         launcher = _launcher(ledger, [o for o in typed if o not in seeds])
         jobs = plan(list(ledger.points.values()), parse(seeds).seeds, ledger)
         ledger.save()
-        return execute(ledger, launcher, EachOnce(jobs), jobs)
+        return execute(ledger, launcher, EachOnce(jobs))
 
 
 def _refuse_search(path: Path, text: str) -> None:
