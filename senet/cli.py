@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``senet COMMAND ...`` and return its exit status; a mistake is one line and status 2."""
+    """Run ``senet COMMAND ...`` and return its exit status, or exit with it; a mistake is one line and status 2."""
     words = list(sys.argv[1:] if argv is None else argv)
     width = max(map(len, COMMANDS))
     helps = PROGRAMS | {name: text for name, (_, text) in COMMANDS.items()}
@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="surrogateescape")
     try:
         if name in PROGRAMS:
-            return int(importlib.import_module("senet.study.programs").called_as(name, words[1:]))
+            sys.argv = words
+            getattr(importlib.import_module("senet.study.programs"), f"{name}_main")()
+            return 0
         if name not in COMMANDS:
             raise UserError(f'there is no command "{name}"{did_you_mean(name, helps)}')
         module, text = COMMANDS[name]

@@ -31,10 +31,8 @@ def children(parent: int) -> set[int]:
 
 def family(first: int) -> set[int]:
     """Return all processes below one."""
-    known, found = processes(), {first}
-    while more := {pid for pid, entry in known.items() if entry.parent in found} - found:
-        found |= more
-    return found - {first}
+    below = children(first)
+    return below.union(*map(family, below))
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,7 +28,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from senet.errors import UserError
+from senet.errors import UserError, in_a_line
 from senet.files import atomically, hold, remove_parts, write_json, write_text
 
 Which = Literal["best", "last"]
@@ -230,8 +231,7 @@ class RunDir:
         """Return the images that the run held out of its training images; None if it did not."""
         if not self.held_out_file.exists():
             return None
-        with self.held_out_file.open(newline="", encoding="utf-8", errors="surrogateescape") as lines:
-            return [row["image"] for row in csv.DictReader(lines)]
+        return [row["image"] for row in read_rows(self.held_out_file)]
 
     def write_held_out(self, images: Sequence[str]) -> None:
         """Keep the list of the images that are held out."""
@@ -258,13 +258,17 @@ class RunDir:
         """Read what ``write_predictions`` wrote, also compressed as in an archive; None if there is no such file.
 
         Raises:
-            ValueError: if it holds no rows, or others than predictions.
+            ValueError: if it cannot be read, holds no rows, or others than predictions.
         """
         file = self.predictions_file(label, weights)
-        packed = file.with_name(f"{file.name}.gz")
-        if not file.is_file() and not packed.is_file():
+        if not file.is_file():
+            file = file.with_name(f"{file.name}.gz")
+        if not file.is_file():
             return None
-        rows = read_rows(file if file.is_file() else packed)
+        try:
+            rows = read_rows(file)
+        except (OSError, EOFError, zlib.error, csv.Error) as error:
+            raise ValueError(f"{file.name} cannot be read ({in_a_line(error)})") from error
         if not rows or not {*PREDICTION_COLUMNS} - {"top5"} <= rows[0].keys():
             raise ValueError(f"{file.name} holds no predictions")
         rows.sort(key=lambda row: int(row["id"]))

@@ -1,6 +1,7 @@
 """What a run directory's files say comes back as it was written, whole or not at all."""
 
 import csv
+import gzip
 import os
 import subprocess
 import sys
@@ -56,6 +57,22 @@ def test_a_column_that_a_file_lacks_is_not_made_up(run: RunDir):
     run.predictions_file("last", "ema").write_text("epoch,loss\n1,2\n")
     with pytest.raises(ValueError, match=r"last_ema\.csv holds no predictions"):
         run.predictions("last", "ema")
+
+
+def test_predictions_of_an_archive_that_are_damaged_are_said_to_be(run: RunDir):
+    """Cut short, changed, and what is left where a repository keeps large files elsewhere."""
+    whole = bytearray(
+        gzip.compress(b"id,image,label,predicted,correct,confidence,loss\n" + b"0,a,a,a,1,1,0\n" * 999)
+    )
+    changed = whole.copy()
+    changed[len(whole) // 2] ^= 255
+    file = run.predictions_file("last", "raw").with_name("last_raw.csv.gz")
+    for damaged in (whole[:-20], changed, b"version https://git-lfs.github.com/spec/v1\n"):
+        file.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"last_raw\.csv\.gz cannot be read"):
+            run.predictions("last", "raw")
+    file.write_bytes(whole)
+    assert len(run.predictions("last", "raw").ids) == 999
 
 
 def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path):

@@ -1,6 +1,5 @@
 """The programs ``train.py`` and ``eval.py``, which are also ``senet train`` and ``senet eval``."""
 
-import sys
 from collections.abc import Callable
 
 import hydra
@@ -24,13 +23,3 @@ def _composed(name: str, job: Callable[..., None]) -> Callable[[], None]:
     directory = str(configs_directory())
     main: Callable[[], None] = hydra.main(version_base="1.3", config_path=directory, config_name=name)(job)
     return main
-
-
-def called_as(name: str, words: list[str]) -> int:
-    """Do what ``senet NAME WORDS...`` says, "train" or "eval"; return the exit status."""
-    sys.argv = [name, *words]
-    try:
-        {"train": train_main, "eval": eval_main}[name]()
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else int(end.code is not None)
-    return 0
