@@ -18,7 +18,9 @@ ENGINE_JOBS = 64
 GONE = 1000
 """What stands for the exit status of a process that ended unseen; no process has it, and no signal minus it."""
 
-_FOREIGN = re.compile(r"(\w+_)?(RANK|WORLD_SIZE)$|(MASTER|TORCHELASTIC|SLURM|PET)_|WANDB_(RUN|SWEEP)")
+_FOREIGN = re.compile(
+    r"((LOCAL|GROUP|NODE|ROLE)_)?(RANK|WORLD_SIZE)$|(MASTER|TORCHELASTIC|SLURM|PET)_|WANDB_(RUN|SWEEP)"
+)
 """The names of what belongs to a process's own ranks, SLURM step or wandb run."""
 
 

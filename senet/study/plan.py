@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import json
 import re
+from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,28 +44,18 @@ class Request:
         sweeps: for every swept key its overrides, one per value.
         seeds: of every point.
         base: the configuration composed from ``fixed``, resolved, with the study's own sections.
+        ablation: the chosen one.
+        search: the chosen one.
+        launcher: where the jobs run.
     """
 
     fixed: list[str]
     sweeps: dict[str, list[str]]
     seeds: list[int]
     base: dict[str, Any]
-
-    @property
-    def ablation(self) -> dict[str, Any] | None:
-        """The chosen ablation."""
-        return self.base.get("ablation")
-
-    @property
-    def search(self) -> dict[str, Any] | None:
-        """The chosen search."""
-        return self.base.get("search")
-
-    @property
-    def launcher(self) -> LauncherConfig:
-        """Where the jobs run."""
-        config: LauncherConfig = validate(LauncherConfig, self.base["launcher"])
-        return config
+    ablation: dict[str, Any] | None
+    search: dict[str, Any] | None
+    launcher: LauncherConfig
 
 
 def composing() -> AbstractContextManager[None]:
@@ -111,6 +102,9 @@ def parse(typed: list[str]) -> Request:
     swept = [o for o in parsed if o.is_sweep_override()]
     for key in SHARED & {o.key_or_group for o in swept}:
         raise UserError(f"{key}: the jobs of a study share its slots, so that this takes one value")
+    for key, times in Counter(o.key_or_group for o in parsed).items():
+        if times > 1 and any(o.key_or_group == key for o in swept):
+            raise UserError(f"{key} is set {times} times: give all its values in one list")
     fixed = [*folders, *(str(o.input_line) for o in parsed if not o.is_sweep_override())]
     sweeps = {o.key_or_group: _values(o) for o in swept}
     seed_lines = sweeps.pop("seed", None)
@@ -122,7 +116,8 @@ def parse(typed: list[str]) -> Request:
     seeds = [base["seed"]] if seed_lines is None else [_seed(line) for line in seed_lines]
     if len(set(seeds)) < len(seeds):
         raise UserError(f"seed={','.join(map(str, seeds))}: name each seed once")
-    return Request(fixed, sweeps, seeds, base)
+    launcher = validate(LauncherConfig, base["launcher"])
+    return Request(fixed, sweeps, seeds, base, base.get("ablation"), base.get("search"), launcher)
 
 
 def _config_dirs(typed: list[str]) -> tuple[list[str], list[str]]:

@@ -123,6 +123,8 @@ def test_a_plain_point_has_no_se_settings(study, tmp_path: Path):
         ("ablation=squeeze trainer.devices=1,2", "share its slots"),
         ("trainer.num_nodes=1,2", "share its slots"),
         ("optimizer.lr=0.1,-1", "optimizer.lr=-1"),
+        ("optimizer.lr=0.1,0.2 optimizer.lr=0.3", "optimizer.lr is set 2 times"),
+        ("seed=0,1 optimizer.lr=0.1 seed=2,3", "seed is set 2 times"),
         ("optimizer.lr=interval(0.1,1)", "search=optuna draws from ranges"),
         ("search=optuna seed=0,1", "drop"),
         ("trainer.num_nodes=x seed=0,1", "trainer.num_nodes"),
