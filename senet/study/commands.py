@@ -1,11 +1,13 @@
-"""What can be done with a study: run it, look at it, run again what failed, add seeds.
+"""What can be done with a study: run it, look at it, run again what failed, add seeds, keep it without its weights.
 
 ``train.py -m ...`` and ``senet study status|retry|extend|archive DIR``, ``senet study export-wandb OVERRIDES``.
 """
 
 import argparse
+import gzip
 import os
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,13 @@ import torch
 from senet.analysis.rows import build_rows, report_columns
 from senet.analysis.runs import collect
 from senet.errors import UserError
+from senet.files import atomically, write_json
 from senet.ledger import DONE, Ledger
 from senet.plugins import integration
-from senet.rundir import link_latest
-from senet.study.archive import archive
+from senet.rundir import RunDir, link_latest
 from senet.study.executors import JobSlot, LauncherConfig, build_executor, build_slots
 from senet.study.plan import Request, composing, key_of, parse, plan, points_of, study_directory
-from senet.study.runner import EachOnce, Runner, Source
+from senet.study.runner import Runner, Source
 from senet.table import Table
 from senet.terminal import terminal_width
 from senet.training import launch
@@ -43,11 +45,10 @@ def main(typed: list[str]) -> int:
         settings = search and search.settings(request)
         with Ledger.locked(study_directory(request)) as ledger:
             ledger.head |= _head(request, ledger, typed)
-            source: Source
             if search:
                 source = search.Search(settings, request, ledger)
             else:
-                source = EachOnce(plan(points_of(request), request.seeds, ledger))
+                source = Source(plan(points_of(request), request.seeds, ledger))
             ledger.save()
             return execute(ledger, request.launcher, source)
 
@@ -145,7 +146,7 @@ def retry(path: Path, typed: list[str]) -> int:
         gone = [job.label for job in jobs if not ledger.directory(job).config_file.is_file()]
         if gone:
             raise UserError(f"the run directory of {gone[0]} is gone: run the study's command again")
-        return execute(ledger, _launcher(ledger, typed), EachOnce(jobs))
+        return execute(ledger, _launcher(ledger, typed), Source(jobs))
 
 
 def extend(path: Path, typed: list[str]) -> int:
@@ -158,7 +159,7 @@ def extend(path: Path, typed: list[str]) -> int:
         launcher = _launcher(ledger, [o for o in typed if o not in seeds])
         jobs = plan(list(ledger.points.values()), parse(seeds).seeds, ledger)
         ledger.save()
-        return execute(ledger, launcher, EachOnce(jobs))
+        return execute(ledger, launcher, Source(jobs))
 
 
 def _refuse_search(path: Path, text: str) -> None:
@@ -176,6 +177,64 @@ def _launcher(ledger: Ledger, typed: list[str]) -> LauncherConfig:
         values["slots"] = override.partition("=")[2]
     config: LauncherConfig = validate(LauncherConfig, values)
     return config
+
+
+# Without its weights --------------------------------------------------------------------------------------
+
+HERE_ONLY = ("pid", "host", "resumed")
+"""What ``run.json`` says of the machine's processes, which is nobody else's business."""
+
+
+def archive(study: Path, out: Path) -> int:
+    """Copy what a study's report is made of to ``out``, from its finished runs; return how many they are.
+
+    It is small enough for a repository, and whole enough for every table, interval and test.
+    Per run: configuration, record, summary, metrics by epoch, and the predictions of the last epoch, compressed. What
+    lies there of the same run is replaced; ``senet report OUT`` reads it as it reads the study.
+
+    Raises:
+        UserError: if no run has finished.
+    """
+    ledger = Ledger.open(study)
+    ledger.reconcile()
+    done = [job for job in ledger.jobs.values() if job.status == "finished"]
+    if not done:
+        raise UserError(f"{study}: no run has finished yet")
+    if out.resolve() == ledger.path:
+        raise UserError(f"{out} is the study itself: name another directory")
+    if Ledger.lies_in(out) and Ledger.open(out).head.get("name") != ledger.head.get("name"):
+        raise UserError(
+            f"{out} holds another study, {Ledger.open(out).head.get('name')}: name another directory"
+        )
+    for job in done:
+        _archive_run(ledger.directory(job), RunDir(out / job.run))
+    for job in ledger.jobs.values():
+        job.handle = None
+    ledger.path, ledger.file = out, out / ledger.file.name
+    ledger.save()
+    return len(done)
+
+
+def _archive_run(run: RunDir, kept: RunDir) -> None:
+    predictions = [run.predictions_file("last", weights) for weights in ("raw", "ema")]
+    (kept.path / predictions[0].parent.name).mkdir(parents=True, exist_ok=True)
+    kept.write_config(run.config() | {"runs_dir": "runs"})  # wherever that was
+    # Without validation there are no metrics.
+    for file in filter(Path.is_file, (run.summary_file, run.metrics_file)):
+        shutil.copyfile(file, kept.path / file.name)
+    record = {key: value for key, value in run.record().items() if key not in HERE_ONLY}
+    write_json(kept.record_file, record)
+    for file in predictions:
+        packed = file.with_name(f"{file.name}.gz")
+        if file.is_file():
+            # No time stamp and no name in it: the same predictions are the same bytes.
+            content = gzip.compress(file.read_bytes(), mtime=0)
+        elif packed.is_file():  # of an archive that went on as a study
+            content = packed.read_bytes()
+        else:
+            continue
+        with atomically(kept.path / file.parent.name / packed.name) as temporary:
+            temporary.write_bytes(content)
 
 
 # Command line -------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from senet.errors import UserError, in_a_line
 from senet.ledger import DONE, Job, Ledger
@@ -17,44 +17,31 @@ from senet.training.launch import describe_exit, stop_handlers
 POLL_SECONDS = 0.3
 
 
-class Source(Protocol):
-    """Says what runs next."""
+class Source:
+    """Says what runs next: the jobs of a plan, each tried once, those that are done left out.
 
-    def next(self) -> Job | None:
-        """Return a job to start now, or ``None``."""
-
-    def watch(self, job: Job) -> str | None:
-        """Look at a running job; return the reason to stop it, if there is one."""
-
-    def ended(self, job: Job, *, interrupted: bool) -> None:
-        """Take note of a job that ended, ``interrupted`` if only because its driver did."""
-
-    def conclude(self) -> int:
-        """Say what came of it all; return the exit status."""
-
-
-class EachOnce:
-    """The jobs of a plan, each tried once, those that are done left out."""
+    A search has the same methods.
+    """
 
     def __init__(self, jobs: list[Job]) -> None:
         self._jobs, self._left = jobs, list(jobs)
 
     def next(self) -> Job | None:
-        """Return the next job that is neither done nor running."""
+        """Return a job to start now, neither done nor running, or ``None``."""
         job = next((job for job in self._left if job.status not in ("running", *DONE)), None)
         if job is not None:
             self._left.remove(job)
         return job
 
     def watch(self, job: Job) -> str | None:
-        """Let every job run to its end."""
+        """Look at a running job; return the reason to stop it, if there is one: here every job runs to its end."""
         return None
 
     def ended(self, job: Job, *, interrupted: bool) -> None:
-        """Nothing depends on it."""
+        """Take note of a job that ended, ``interrupted`` if only because its driver did: here nothing depends on it."""
 
     def conclude(self) -> int:
-        """Return whether nothing is left to do."""
+        """Say what came of it all; return the exit status: whether nothing is left to do."""
         return OK if all(job.status in DONE for job in self._jobs) else FAILED
 
 

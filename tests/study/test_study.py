@@ -16,7 +16,7 @@ from senet import UserError, cli, model_names
 from senet.ledger import Job, Ledger
 from senet.rundir import RunDir
 from senet.study import commands
-from senet.study.archive import archive
+from senet.study.commands import archive
 from senet.study.executors import GONE, LauncherConfig, build_slots, job_environment
 from senet.study.plan import composing, parse, points_of
 from senet.study.runner import close
