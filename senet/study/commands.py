@@ -118,7 +118,13 @@ def _again(ledger: Ledger) -> str:
 
 def _slots(launcher: LauncherConfig, trainer: Mapping[str, Any]) -> list[JobSlot]:
     launch.check_machines(trainer, launcher.parameters.get("nodes", 1))
-    return build_slots(launcher, launch.process_count(trainer), _gpus(trainer))
+    gpus = _gpus(trainer)
+    if gpus and launcher.executor == "local" and isinstance(trainer.get("devices"), list):
+        raise UserError(
+            f"trainer.devices={trainer['devices']}: every job of a study has GPUs of its own: say how many, and "
+            "with CUDA_VISIBLE_DEVICES of which"
+        )
+    return build_slots(launcher, launch.process_count(trainer), gpus)
 
 
 def _gpus(trainer: Mapping[str, Any]) -> list[str]:

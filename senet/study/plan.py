@@ -5,8 +5,10 @@ import hashlib
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
@@ -160,20 +162,17 @@ def _seed(line: str) -> int:
 def points_of(request: Request) -> list[PlannedPoint]:
     """Return the points of a study: those of its ablation, times every combination of what was swept."""
     points = _ablation_points(request, request.ablation) if request.ablation else [PlannedPoint("", [])]
-    for overrides in request.sweeps.values():
-        points = [_combine(point, override) for point in points for override in overrides]
-    return [
-        replace(point, label=point.label or request.base["name"], overrides=_for_network(request, point))
-        for point in points
-    ]
+    return [_with(request, point, swept) for point in points for swept in product(*request.sweeps.values())]
 
 
-def _combine(point: PlannedPoint, override: str) -> PlannedPoint:
-    def label(text: str) -> str:
-        return f"{text}, {override}" if text else override
-
-    baseline = label(point.baseline) if point.baseline else None
-    return replace(point, label=label(point.label), overrides=[*point.overrides, override], baseline=baseline)
+def _with(request: Request, point: PlannedPoint, swept: Iterable[str]) -> PlannedPoint:
+    """Return a point at one combination of what was swept."""
+    return replace(
+        point,
+        label=", ".join(filter(None, (point.label, *swept))) or request.base["name"],
+        overrides=_for_network(request, [*point.overrides, *swept]),
+        baseline=", ".join((point.baseline, *swept)) if point.baseline else None,
+    )
 
 
 def _ablation_points(request: Request, ablation: dict[str, Any]) -> list[PlannedPoint]:
@@ -204,10 +203,10 @@ def _ablation_points(request: Request, ablation: dict[str, Any]) -> list[Planned
     return points
 
 
-def _for_network(request: Request, point: PlannedPoint) -> list[str]:
-    """Return all overrides of a point; in an ablation settings of SE reach the blocks that read them."""
-    chosen = {key_of(o): o.partition("=")[2] for o in point.overrides}
-    overrides = [*(o for o in request.fixed if key_of(o) not in chosen), *point.overrides]
+def _for_network(request: Request, own: list[str]) -> list[str]:
+    """Return all overrides of a point with some of its own; in an ablation SE's reach the blocks that read them."""
+    chosen = {key_of(o): o.partition("=")[2] for o in own}
+    overrides = [*(o for o in request.fixed if key_of(o) not in chosen), *own]
     if request.ablation is None:
         return overrides
     if not is_se(chosen.get("model", request.base["model"]["name"])):

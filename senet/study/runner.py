@@ -107,15 +107,14 @@ class Runner:
         run = self.ledger.directory(job)
         resumed = run.checkpoint("last").exists()
         job.attempts += 1
-        job.started, job.reason, job.status = time.time(), None, "running"
+        job.started, job.seconds, job.reason, job.status = time.time(), None, None, "running"
         try:
             if not resumed:
                 run.start_over()
             run.update(status="starting", error=None)
             job.handle = self.executor.submit(run.path, slot)
-        except (
-            Exception
-        ) as error:  # one job whose directory is gone, or that an engine refuses, must not end the study
+        # One job whose directory is gone, or that an engine refuses, must not end the study.
+        except Exception as error:
             job.status, job.reason = "failed", f"it could not be started: {in_a_line(error)}"
             self._free.append(slot)
             self._tell(job)

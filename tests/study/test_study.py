@@ -419,6 +419,12 @@ def test_jobs_get_gpus_that_there_are(monkeypatch):
     for visible, found in {"3,5,9": ["3", "5"], "5,3": ["5", "3"], "": ["0", "1"]}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert commands._gpus({}) == found
+    local = LauncherConfig("local", None, {})
+    assert len(commands._slots(local, {"devices": 2})) == 1
+    with pytest.raises(
+        UserError, match=r"trainer\.devices=\[0, 1\]: every job of a study has GPUs of its own"
+    ):
+        commands._slots(local, {"devices": [0, 1]})
 
 
 def test_slots_share_cores_and_gpus(monkeypatch):
