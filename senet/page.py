@@ -2,7 +2,6 @@
 
 import io
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +31,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def part(template: str, macro: str, *values: Any) -> str:
-    """Return what a macro of a template makes of values: escaped if that is HTML."""
+    """Return what a macro of a template makes of values, such as the table of ``parts.html``."""
     made: str = getattr(_environment().get_template(template).module, macro)(*values)
     return made
 
@@ -50,32 +49,3 @@ def thumbnail(picture: "Image.Image", side: int) -> bytes:
     out = io.BytesIO()
     picture.save(out, "PNG" if max(picture.size) <= 64 else "JPEG", quality=85)
     return out.getvalue()
-
-
-# What senet.data.tools.check still puts together by hand.
-
-
-def page(
-    title: str, lead: str, facts: Mapping[str, str], sections: Mapping[str, str], warning: str = ""
-) -> str:
-    return render("page.html", title=title, lead=lead, facts=facts, sections=sections, warning=warning)
-
-
-def bullets(lines: Iterable[str]) -> str:
-    return str(part("parts.html", "bullets", lines))
-
-
-def folded(title: str, content: str) -> str:
-    return str(part("parts.html", "folded", title, content))
-
-
-def image(data: bytes, words: str) -> str:
-    return str(part("parts.html", "image", data, words))
-
-
-def figure(title: str, picture: str, caption: str) -> str:
-    return str(part("parts.html", "figure", title, picture, caption))
-
-
-def gallery(figures: Iterable[str]) -> str:
-    return str(part("parts.html", "gallery", figures))

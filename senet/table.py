@@ -1,4 +1,4 @@
-"""Tables: columns over rows of any type, as text, Markdown, LaTeX and HTML; and records as CSV and JSON.
+"""Tables: columns over rows of any type, as text, Markdown, LaTeX and, by ``senet.page``, HTML; records as CSV, JSON.
 
     columns = [Column("point", lambda run: run.name, words=True), Column("err, %", lambda run: f"{run.error:.2f}")]
     print(Table(columns, runs).text())
@@ -126,18 +126,6 @@ class Table(Generic[T]):
         return [
             (name, len(list(members))) for name, members in groupby(self.columns, lambda column: column.group)
         ]
-
-    def html(self, label: str, *, style: str = "", headings: Mapping[str, str] | None = None) -> str:
-        """Return a table that scrolls by itself where the page is too narrow, for ``senet.page``.
-
-        Args:
-            label: what it is, for those who hear the page.
-            style: CSS class of the table.
-            headings: what stands over a group, where that is not its name.
-        """
-        from senet.page import part  # jinja2: a fifth of a second that text does without
-
-        return str(part("parts.html", "table", self, label, style, headings or {}))
 
 
 def with_prefix(number: int | None) -> str:

@@ -4,10 +4,12 @@ import csv
 import io
 import json
 import re
+from functools import partial
 from html.parser import HTMLParser
 
 import pytest
 
+from senet.page import part
 from senet.table import Column, Table, as_csv, as_json
 
 NASTY = ["plain", "a|b", "<b>x</b> & 'c' \"d\"", r"back\slash", "_x_ in_word *y* `z` ~w~", "50 % of $5 #1 {2}^3",
@@ -22,6 +24,7 @@ COLUMNS = [
     Column("source", lambda word: "T1", words=True, group="paper"),
 ]
 TABLE = Table(COLUMNS, NASTY)
+html = partial(part, "parts.html", "table")
 
 
 def test_text_is_aligned_and_brief():
@@ -91,7 +94,7 @@ class Cells(HTMLParser):
 
 
 def test_html_is_read_back():
-    page = TABLE.html("a & b", style="points", headings={"": "ours", "paper": "paper: it"})
+    page = html(TABLE, "a & b", "points", {"": "ours", "paper": "paper: it"})
     assert page.startswith('<div class="scroll" tabindex="0" role="region" aria-label="a &amp; b">')
     cells = Cells(page)
     assert cells.lines[0] == ["ours", "paper: it"]
@@ -100,12 +103,12 @@ def test_html_is_read_back():
     assert [line[0] for line in cells.lines[2:]] == [word.replace("\n", " ") for word in NASTY]
     assert cells.lines[2][1:] == ["5[5]", "", "2.5", "T1"]
     assert cells.styles[2] == ["text", "", "", "paper edge good", "text paper"]
-    assert 'class="groups"' not in Table(COLUMNS[:2], NASTY).html("x")
+    assert 'class="groups"' not in html(Table(COLUMNS[:2], NASTY), "x", "")
 
 
 def test_a_share_is_a_bar_behind_its_cell():
     half = Column("x", lambda share: "y", style=lambda share: "heat", share=lambda share: share)
-    text = Table([half, half], [0.5, None]).html("t")
+    text = html(Table([half, half], [0.5, None]), "t", "")
     assert text.count('style="--share: 50.0%"') == 1
     assert 'class="heat share"' in text
 

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from senet.data.tools import add_source, work
 from senet.data.tools.inspection import Finding, inspect
 from senet.errors import UserError
 from senet.files import write_json, write_text
-from senet.page import bullets, figure, folded, gallery, image, page, thumbnail
+from senet.page import render, thumbnail
 from senet.table import Column, Table
 from senet.terminal import fitted
 
@@ -223,31 +222,25 @@ def describe(
     modes = Counter(report["modes"]).most_common()
     facts |= {"pixels": ", ".join(f"{mode} {n:,}" for mode, n in modes if mode)}
     facts |= {"manifest": report["id"], "folder": report["root"]}
-    problems = [
-        _problem(kind, paths, pictures)
-        for kind, paths in sorted(report["problems"].items(), key=lambda found: found[0] not in ERRORS)
-    ]
-    sections = {
-        "What is wrong": "".join(problems) or "<p>Nothing.</p>",
-        "Classes": _class_table(counts, list(report["splits"])),
-        "Sizes of the images": _sizes(findings),
-    }
-    lead = f"{f'{errors:,}' if errors else 'no'} errors, {report['images']:,} images"
-    return page(f"Check of {os.path.basename(report['root'])}", lead, facts, sections)
+    lead = f"{errors:,} errors" if errors else "no errors"
+    return render(
+        "check.html",
+        title=f"Check of {os.path.basename(report['root'])}",
+        lead=f"{lead}, {report['images']:,} images",
+        facts=facts,
+        problems=sorted(report["problems"].items(), key=lambda found: found[0] not in ERRORS),
+        errors=ERRORS,
+        words=ERRORS | NOTES,
+        pictures=pictures,
+        most_pictures=PICTURES,
+        most_paths=SHOWN,
+        classes=_class_table(counts, list(report["splits"])),
+        many=MANY,
+        **_sizes(findings),
+    )
 
 
-def _problem(kind: str, paths: Sequence[str], pictures: Mapping[str, bytes]) -> str:
-    """Return one kind of problem: its pictures, and under them the files."""
-    severity = "bad" if kind in ERRORS else "soft"
-    title = f"<h3 class='{severity}'>{len(paths):,} {kind}: {escape((ERRORS | NOTES)[kind])}</h3>"
-    figures = [figure("", image(pictures[path], path), path) for path in paths[:PICTURES] if path in pictures]
-    more = [f"and {len(paths) - SHOWN:,} more, see check.json"] if len(paths) > SHOWN else []
-    listed = bullets([*paths[:SHOWN], *more]) if len(figures) < len(paths) else ""
-    return title + gallery(figures) * bool(figures) + (folded("files", listed) if len(paths) > 3 else listed)
-
-
-def _class_table(counts: Mapping[tuple[str, str], int], splits: Sequence[str]) -> str:
-    names = sorted({name for _, name in counts})
+def _class_table(counts: Mapping[tuple[str, str], int], splits: Sequence[str]) -> Table[str]:
     most = max(counts.values(), default=1)
 
     def column(split: str) -> Column[str]:
@@ -259,15 +252,14 @@ def _class_table(counts: Mapping[tuple[str, str], int], splits: Sequence[str]) -
         )
 
     columns = [Column[str]("class", str, words=True), *map(column, splits)]
-    table = Table(columns, names).html("images of each class", style="points")
-    return folded(f"{len(names):,} classes", table) if len(names) > MANY else table
+    return Table(columns, sorted({name for _, name in counts}))
 
 
-def _sizes(findings: Sequence[Finding]) -> str:
-    """Return how many images have a shorter side within powers of two, and the extremes."""
+def _sizes(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return how many images have a shorter side within powers of two, and the extremes, for the page."""
     sides = sorted((min(f.width, f.height), f) for f in findings if f.width)
     if not sides:
-        return ""
+        return {"sizes": None}
     bins = Counter(2 ** (side.bit_length() - 1) for side, _ in sides)
     most = max(bins.values())
     columns = [
@@ -278,7 +270,7 @@ def _sizes(findings: Sequence[Finding]) -> str:
     words = [
         f"{name}: {f.width} x {f.height}, {f.path}" for name, f in (("smallest", least), ("largest", largest))
     ]
-    return Table(columns, sorted(bins)).html("sizes of the images", style="points") + bullets(words)
+    return {"sizes": Table(columns, sorted(bins)), "extremes": words}
 
 
 # Packs, and the command -----------------------------------------------------------------------------------
