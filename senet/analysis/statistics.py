@@ -15,6 +15,8 @@ from scipy import stats
 
 LEVEL = 0.95
 DRAWS = 10_000
+NO_SPREAD = 1e-9
+"""What is left of equal figures that were computed in different ways."""
 
 
 class Spread(NamedTuple):
@@ -33,7 +35,7 @@ def describe(values: Sequence[float]) -> Spread:
 
 def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """Return the 95 % t interval of the mean, or None for one value or values without spread."""
-    if not describe(values).sd:
+    if np.ptp(values) < NO_SPREAD:
         return None
     low, high = stats.ttest_1samp(values, 0).confidence_interval(LEVEL)
     return float(low), float(high)
@@ -48,20 +50,18 @@ class Difference:
         interval: 95 % interval, or None.
         method: "paired" (same seeds) or "Welch" (other seeds).
         n: pairs, or the smaller number of seeds.
-        reason: why there is no interval, or None.
     """
 
     estimate: float
     interval: tuple[float, float] | None
     method: str
     n: int
-    reason: str | None = None
 
     @property
     def verdict(self) -> str:
         """What the interval says, in words."""
         if self.interval is None:
-            return f"{self.reason}: no interval"
+            return "one seed: no interval" if self.n == 1 else "no spread over seeds: no interval"
         low, high = self.interval
         if high < 0:
             return f"better by {-high:.2f}..{-low:.2f} points"
@@ -80,22 +80,18 @@ def compare(ours: Mapping[int, float], baseline: Mapping[int, float]) -> Differe
     if len(common) < 2 <= min(len(ours), len(baseline)):
         return _welch(list(ours.values()), list(baseline.values()))
     if not common:
-        estimate = describe(list(ours.values())).mean - describe(list(baseline.values())).mean
-        return Difference(estimate, None, "unpaired", min(len(ours), len(baseline)), "one seed")
+        estimate = float(np.mean(list(ours.values())) - np.mean(list(baseline.values())))
+        return Difference(estimate, None, "unpaired", 1)
     differences = [ours[seed] - baseline[seed] for seed in common]
-    interval = t_interval(differences) if np.ptp(differences) > 1e-9 else None
-    reason = None
-    if interval is None:
-        reason = "one seed" if len(common) == 1 else "no spread over seeds"
-    return Difference(describe(differences).mean, interval, "paired", len(common), reason)
+    return Difference(float(np.mean(differences)), t_interval(differences), "paired", len(common))
 
 
 def _welch(a: Sequence[float], b: Sequence[float]) -> Difference:
-    estimate, n = describe(a).mean - describe(b).mean, min(len(a), len(b))
-    if max(np.ptp(a), np.ptp(b)) < 1e-9:
-        return Difference(estimate, None, "Welch", n, "no spread over seeds")
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
-    return Difference(estimate, (float(low), float(high)), "Welch", n)
+    interval = None
+    if max(np.ptp(a), np.ptp(b)) >= NO_SPREAD:
+        low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(LEVEL)
+        interval = float(low), float(high)
+    return Difference(float(np.mean(a) - np.mean(b)), interval, "Welch", min(len(a), len(b)))
 
 
 # Over images ----------------------------------------------------------------------------------------------

@@ -2,11 +2,13 @@
 
 import argparse
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from senet.analysis.paper import PAPER, PaperFigure, paper_figures
 from senet.errors import UserError, did_you_mean
@@ -264,19 +266,18 @@ def settings_of(words: list[str], size: int | None) -> Settings:
     Raises:
         UserError: for another word, or a size of no pixel.
     """
-    sections: dict[str, dict[str, Any]] = {"se": {}, "model": {}}
+    sections = OmegaConf.create({"se": {}, "model": {}})
     for word in words:
-        key, _, value = word.partition("=")
-        section, _, name = key.partition(".")
-        if section not in sections or not name:
+        if not re.match(r"(se|model)\.\w+=", word):
             raise UserError(f"{word}: a network is set by se.KEY=VALUE and model.KEY=VALUE")
         try:
-            sections[section][name] = yaml.safe_load(value)
+            sections.merge_with_dotlist([word])  # numbers as in a configuration: 1e-1 is one
         except yaml.YAMLError as error:
             raise UserError(f"{word}: the value cannot be read") from error
     if size is not None and size < 1:
         raise UserError(f"--size {size} must be 1 or more")
-    return Settings(**sections, size=size)
+    said: Any = OmegaConf.to_container(sections)
+    return Settings(**said, size=size)
 
 
 def _for_people(rows: list[ZooRow], *, markdown: bool) -> str:

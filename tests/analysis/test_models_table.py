@@ -74,6 +74,11 @@ def test_settings_and_size_are_counted(capsys):
     assert (twin.paper_params_m, printed.paper_params_m) == ("25.6", "30.7")
 
 
+def test_values_are_read_as_in_a_configuration():
+    words = ["se.stages=[2,3]", "se.bias=false", "model.dropout=1e-1"]
+    assert zoo.settings_of(words, 64) == zoo.Settings({"stages": [2, 3], "bias": False}, {"dropout": 0.1}, 64)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -19,6 +19,7 @@ def test_mean_sd_and_interval():
     theirs = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert t_interval(values) == pytest.approx(tuple(theirs))
     assert t_interval([2.0]) is None
+    assert t_interval([0.6995952911506185] * 3) is None  # whose mean is another number
 
 
 def test_paired_interval_over_common_seeds():
