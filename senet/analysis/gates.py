@@ -29,6 +29,7 @@ from senet.analysis.gate_statistics import (
 from senet.data.sets import data_config
 from senet.errors import UserError, did_you_mean
 from senet.files import write_text
+from senet.page import render
 from senet.rundir import RunDir
 from senet.table import Column, Table, as_csv
 from senet.terminal import fitted, terminal_width
@@ -50,18 +51,6 @@ SATURATION: list[Column[Saturation]] = [
     Column("entropy", lambda row: "" if row.entropy is None else f"{row.entropy:.2f}"),
     Column("idle", lambda row: "" if row.hidden is None else f"{row.dead_hidden}/{row.hidden}"),
 ]
-NOTES = f"""\
-mean: of the gate; class sd: of the class means; image sd: over all images
-(0: a constant scale); dead, on: channels with a mean gate below {DEAD} or above
-{ALWAYS_ON}; |s-1|: root mean square over images and channels, 0 is the identity;
-entropy: of a channel's gate over images, in bits of {BINS} bins, 0 is a constant;
-idle: hidden units of the excitation that never fire (if none does, the gate is
-a constant)
-"""
-PAPER_NOTES = """\
-sampled and paper: over the four chosen classes and the channels of Figure 6,
-the paper's read off the drawing (+- 0.005)
-"""
 
 
 def saturation_text(
@@ -75,19 +64,18 @@ def saturation_text(
         paper: whether the paper's figures of SE-ResNet-50 stand beside it.
         width: of the terminal; the last columns give way to it.
     """
-    if not paper:
-        return f"{Table(SATURATION, rows).text(width=width)}\n\n{NOTES}"
-    printed = paper_panels()
+    printed = paper_panels() if paper else {}
 
-    def where_printed(value: Callable[[str], str]) -> Callable[[Saturation], str]:
-        return lambda row: value(row.block) if row.block in printed else ""
+    def column(title: str, group: str, cell: Callable[[str], str]) -> Column[Saturation]:
+        return Column(title, lambda row: cell(row.block) if row.block in printed else "", group=group)
 
     theirs = [
-        Column("class sd", where_printed(lambda block: f"{sampled[block]:.4f}"), group="sampled"),
-        Column("mean", where_printed(lambda block: f"{printed[block].mean:.3f}"), group="paper"),
-        Column("class sd", where_printed(lambda block: f"{printed[block].class_sd:.4f}"), group="paper"),
+        column("class sd", "sampled", lambda block: f"{sampled[block]:.4f}"),
+        column("mean", "paper", lambda block: f"{printed[block].mean:.3f}"),
+        column("class sd", "paper", lambda block: f"{printed[block].class_sd:.4f}"),
     ]
-    return f"{Table([*SATURATION, *theirs], rows).text(width=width)}\n\n{NOTES}{PAPER_NOTES}"
+    table = Table([*SATURATION, *(theirs if paper else ())], rows).text(width=width)
+    return render("saturation.txt", table=table, paper=paper, dead=DEAD, always_on=ALWAYS_ON, bins=BINS)
 
 
 def class_means(blocks: Mapping[str, ClassStatistics], classes: Mapping[str, int]) -> Figure:
