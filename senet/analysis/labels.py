@@ -1,14 +1,23 @@
-"""What to call the points of a study: by that in which their configurations differ."""
+"""The settings of runs, and what to call the points of a study: by that in which they differ."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+import yaml
+from omegaconf import OmegaConf
+
+from senet.files import configs_directory
 from senet.models import plain_twin
+from senet.models.families import STARTING, model_options
+from senet.nn import SEConfig
 
 BOOKKEEPING = ("seed", "name", "runs_dir", "logger")
 """Keys that do not set one point apart from another."""
+NOT_OF_RUNS = ("defaults", "hydra", "resume", "data")
+"""Sections of ``train.yaml`` that a run's own configuration does not have, or has by the kind of data."""
 SHORT = {
     "se.reduction": "r",
     "data.name": "data",
@@ -39,6 +48,28 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
         for name, child in node.items()
         for key, value in flatten(child, f"{prefix}.{name}" if prefix else str(name)).items()
     }
+
+
+def with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Add to a run's configuration the settings that came after its version, which leave all as it was."""
+    network = {"model": STARTING | model_options(str(config["model"]["name"]))}
+    if config.get("se"):
+        network["se"] = SEConfig().to_dict()
+    defaults = OmegaConf.create(_shipped() | network)
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(defaults, config))
+    return dict(merged)
+
+
+@cache
+def _shipped() -> dict[str, Any]:
+    """Return what a run has if nothing is said, but for what is chosen by name."""
+    values = yaml.safe_load((configs_directory() / "train.yaml").read_text())
+    return {key: value for key, value in values.items() if key not in (*BOOKKEEPING, *NOT_OF_RUNS)}
+
+
+def reduction_of(se: Mapping[str, Any] | None) -> int | None:
+    """Return the r of the section ``se`` of a configuration; None without SE, and of a rival that has none."""
+    return int(se["reduction"]) if se and SEConfig(block=se.get("block", "se")).reads("reduction") else None
 
 
 class Labels(NamedTuple):

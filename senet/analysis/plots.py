@@ -163,7 +163,9 @@ def _name(figure: Figure, axis: Any, placed: Sequence[tuple[float, ReportRow]]) 
         sides = [_beside(axis, x, row, *offset) for offset in product((8, -8), (5, -5))]
         boxes = [text.get_window_extent() for text in sides]
         covered = [
-            box.padded(3).count_contains(dots) + box.count_overlaps(taken) + 99 * (not _within(box, frame))
+            box.padded(3).count_contains(dots)
+            + box.count_overlaps(taken)
+            + 99 * (not all(frame.contains(*corner) for corner in box.get_points()))
             for box in boxes
         ]
         best = covered.index(min(covered))
@@ -173,10 +175,6 @@ def _name(figure: Figure, axis: Any, placed: Sequence[tuple[float, ReportRow]]) 
                 taken.append(boxes[side])
             else:
                 text.remove()
-
-
-def _within(box: Any, frame: Any) -> bool:
-    return bool(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
 
 
 def _beside(axis: Any, x: float, row: ReportRow, right: int, above: int) -> Any:

@@ -15,12 +15,12 @@ from senet.analysis.paper import RECIPES
 from senet.analysis.plots import draw
 from senet.analysis.rows import ReportRow, build_rows, report_columns
 from senet.analysis.run_page import write_page
-from senet.analysis.runs import At, Gap, Study, collect
+from senet.analysis.runs import Gap, Study, collect
 from senet.errors import UserError
 from senet.files import write_text
 from senet.models import plain_twin
 from senet.page import part, render
-from senet.rundir import RunDir
+from senet.rundir import RunDir, Which
 from senet.table import Column, Table, as_csv
 from senet.terminal import terminal_width
 
@@ -59,7 +59,7 @@ class Report(NamedTuple):
 
 
 def report(
-    paths: Sequence[str | Path], out: Path | None = None, *, baseline: str | None = None, at: At = "last"
+    paths: Sequence[str | Path], out: Path | None = None, *, baseline: str | None = None, at: Which = "last"
 ) -> Report:
     """Write ``report.{txt,md,csv,tex,html}`` and the plots of the runs at or below ``paths``.
 
@@ -77,7 +77,7 @@ def report(
     if out is None:
         out = Path(paths[0]) / "report" if len(paths) == 1 and Path(paths[0]).is_dir() else Path("report")
     out.mkdir(parents=True, exist_ok=True)
-    by_images = {name: list(group) for name, group in groupby(rows, lambda row: row.validation)}
+    by_images = {name: list(group) for name, group in groupby(rows, lambda row: row.point.images)}
     tables = {
         f"Table: {name}" if len(by_images) > 1 else "Table": Table(report_columns(group), group)
         for name, group in by_images.items()
@@ -131,19 +131,16 @@ def _settings(study: Study) -> Table[Sequence[str]] | None:
     if not study.others:
         return None
     flat = [flatten(point.config) for point in study.points]
-    rows = [["point", *study.others]]
-    rows += [
-        [point.label, *(shown(f[key]) if key in f else "" for key in study.others)]
-        for point, f in zip(study.points, flat, strict=True)
-    ]
-    if len(rows[0]) > len(rows):
-        rows[0][0] = "setting"
-        rows = [list(row) for row in zip(*rows, strict=True)]
+    lines = [["setting", *(point.label for point in study.points)]]
+    lines += [[key, *(shown(f[key]) if key in f else "" for f in flat)] for key in study.others]
+    if len(lines) <= len(lines[0]):
+        lines[0][0] = "point"
+        lines = [list(line) for line in zip(*lines, strict=True)]
     columns = [
-        Column[Sequence[str]](title, itemgetter(i), words=True, style=lambda row: "wide")
-        for i, title in enumerate(rows[0])
+        Column[Sequence[str]](title, itemgetter(i), words=True, style=lambda line: "wide")
+        for i, title in enumerate(lines[0])
     ]
-    return Table(columns, rows[1:])
+    return Table(columns, lines[1:])
 
 
 def _lead(study: Study, sets: int) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from senet.analysis.labels import varying
 from senet.analysis.paper import PaperFigure, paper_figure, paper_figures
-from senet.analysis.runs import At, Point, Study
+from senet.analysis.runs import Point, Study
 from senet.analysis.statistics import (
     Difference,
     ImageComparison,
@@ -18,6 +18,7 @@ from senet.analysis.statistics import (
     describe,
 )
 from senet.nn import SEConfig
+from senet.rundir import Which
 from senet.table import Column, with_prefix
 
 OURS, PAPER = "ours", "paper"
@@ -40,7 +41,6 @@ class ReportRow:
     Attributes:
         point: what is measured.
         label: of the point.
-        validation: the images that it was validated on, in words.
         baseline: label of the point it is compared with.
         comparable: whether that has the same validation images.
         is_baseline: whether another point is compared with it.
@@ -58,7 +58,6 @@ class ReportRow:
 
     point: Point
     label: str
-    validation: str
     baseline: str | None
     comparable: bool
     is_baseline: bool
@@ -79,7 +78,7 @@ class ReportRow:
         image_low, image_high = self.images.interval if self.images else (None, None)
         return {
             "point": self.label,
-            "validation": self.validation,
+            "validation": self.point.images,
             "baseline": self.baseline,
             "seeds": " ".join(map(str, sorted(self.errors))),
             "n": len(self.errors),
@@ -110,7 +109,7 @@ def _values(found: object | None, **attributes: str) -> dict[str, object]:
     return {name: found and getattr(found, attribute) for name, attribute in attributes.items()}
 
 
-def build_rows(study: Study, at: At) -> list[ReportRow]:
+def build_rows(study: Study, at: Which) -> list[ReportRow]:
     """Return the rows of a study in its order."""
     figures = {label: paper_figure(key) for label, key in paper_keys(study).items()}
     baselines = {point.baseline for point in study.points}
@@ -128,7 +127,6 @@ def build_rows(study: Study, at: At) -> list[ReportRow]:
         row = ReportRow(
             point=point,
             label=point.label,
-            validation=point.images,
             baseline=point.baseline,
             comparable=comparable,
             is_baseline=point.label in baselines,
@@ -157,7 +155,7 @@ def _paper_gain(paper: PaperFigure | None, base: PaperFigure | None) -> float | 
     return round(paper.top1_err - base.top1_err, 4)
 
 
-def _over_images(point: Point, baseline: Point, at: At) -> ImageComparison | None:
+def _over_images(point: Point, baseline: Point, at: Which) -> ImageComparison | None:
     """Compare the predictions of the common seeds, if they are of the same images."""
     pairs = []
     for seed in sorted(point.runs.keys() & baseline.runs.keys()):

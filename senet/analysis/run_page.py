@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from senet.analysis.canvas import MEAN, PLAIN, SEED, as_svg, blank, name_axes, name_lines, save_png
-from senet.analysis.labels import trial
+from senet.analysis.labels import reduction_of, trial
 from senet.analysis.predictions import (
     BINS,
     SHOWN,
@@ -26,7 +26,6 @@ from senet.analysis.predictions import (
     confusion,
     worth_showing,
 )
-from senet.analysis.runs import reduction_of
 from senet.errors import UserError
 from senet.files import write_text
 from senet.page import render, thumbnail
@@ -172,6 +171,8 @@ def _predicted(run: RunDir, table: Predictions) -> dict[str, Any]:
     classes = class_names(table)
     counts = confusion(table, classes)
     results, found, shown = by_class(counts, classes), calibration(table), worth_showing(counts)
+    mistakes = confident_mistakes(table)
+    files = {row: list(run.mistakes.glob(f"{table.ids[row]}.*")) for row in mistakes}
     return {
         "classes": len(classes),
         "worst": Table(CLASS_COLUMNS, results[:SHOWN]),
@@ -181,7 +182,9 @@ def _predicted(run: RunDir, table: Predictions) -> dict[str, Any]:
         "pairs": Table(PAIR_COLUMNS, confused_pairs(counts, classes)),
         "calibration": as_svg(draw_calibration(table, found), "calibration"),
         "ece": 100 * found.ece,
-        "mistakes": [_mistake(run, table, row) for row in confident_mistakes(table)],
+        "table": table,
+        "mistakes": mistakes,
+        "pictures": {row: found[0].read_bytes() for row, found in files.items() if found},
         "pictured": run.mistakes.is_dir(),  # of predictions alone there is no picture at all, and no box for it
     }
 
@@ -202,17 +205,6 @@ def _matrix(counts: Counts, classes: Sequence[str], shown: Sequence[int]) -> Tab
     if len(shown) < len(classes):
         columns.append(Column("another class", lambda k: f"{others[k]:,}"))
     return Table(columns, shown)
-
-
-def _mistake(run: RunDir, table: Predictions, row: int) -> dict[str, Any]:
-    pictures = list(run.mistakes.glob(f"{table.ids[row]}.*"))
-    return {
-        "picture": pictures[-1].read_bytes() if pictures else b"",
-        "name": table.images[row],
-        "label": table.labels[row],
-        "predicted": table.predicted[row],
-        "confidence": table.confidence[row],
-    }
 
 
 # Pictures -------------------------------------------------------------------------------------------------

@@ -7,29 +7,27 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import yaml
-from omegaconf import OmegaConf
 
-from senet.analysis.labels import BOOKKEEPING, as_plain, label_points, order_key, settings, varying
+from senet.analysis.labels import (
+    as_plain,
+    label_points,
+    order_key,
+    reduction_of,
+    settings,
+    varying,
+    with_new_settings,
+)
 from senet.errors import UserError, did_you_mean
-from senet.files import configs_directory
 from senet.ledger import Job, Ledger
 from senet.models import plain_twin
-from senet.models.families import STARTING, model_options
-from senet.nn import SEConfig
 from senet.rundir import PREFIX, Predictions, RunDir, Which
 
-NOT_OF_RUNS = ("defaults", "hydra", "resume", "data")
-"""Sections of ``train.yaml`` that a run's own configuration does not have, or has by the kind of data."""
 FIGURES = {"best", "last", "parameters", "macs", "images_per_second", "data"}
 """What a report reads of a summary."""
-At = Which
-"""The epoch whose figures count: the last one, or the best one by top-1."""
 
 
 @dataclass(eq=False)
@@ -51,12 +49,17 @@ class Run:
     summary: Mapping[str, Any] = field(default_factory=dict)
     problem: str | None = None
     images: str = ""
-    _predictions: dict[At, Predictions | None] = field(default_factory=dict, repr=False)
+    _predictions: dict[Which, Predictions | None] = field(default_factory=dict, repr=False)
 
     @property
     def path(self) -> Path:
         """The directory itself."""
         return self.directory.path
+
+    @property
+    def evaluation(self) -> bool:
+        """Whether it was no training, but what ``senet eval`` leaves."""
+        return self.record.get("task") == "eval"
 
     @property
     def seed(self) -> int:
@@ -73,7 +76,7 @@ class Run:
         """Validation images that cannot be read and count as wrong."""
         return int(self.summary["last"].get("val/unreadable", 0))
 
-    def error(self, at: At, k: Literal[1, 5] = 1) -> float:
+    def error(self, at: Which, k: Literal[1, 5] = 1) -> float:
         """Return the top-k error in percent, of the last epoch or of the best one by top-1."""
         table = self.predictions(at) if (at, k) == ("best", 5) else None
         if (
@@ -82,7 +85,7 @@ class Run:
             return 100 * (1 - float(table.top5.sum()) / (len(table.top5) + self.unreadable))
         return 100 - float(self.summary[at][f"{PREFIX[self.weights]}/top{k}"])
 
-    def predictions(self, at: At) -> Predictions | None:
+    def predictions(self, at: Which) -> Predictions | None:
         """Return what was predicted for every validation image, or None if the file is missing."""
         if at not in self._predictions:
             self._predictions[at] = self.directory.predictions(at, self.weights)
@@ -116,7 +119,7 @@ class Point:
 
 
 class Gap(NamedTuple):
-    """A run that is not in the figures, and why; ``missing`` unless another run of its seed stands in."""
+    """A run that is not in the figures, and why; ``missing`` unless another stands in or a search pruned it."""
 
     label: str
     seed: int
@@ -148,7 +151,7 @@ class Study:
         return next((point for point in self.points if point.label == label), None)
 
 
-def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "last") -> Study:
+def collect(paths: Sequence[str | Path], baseline: str | None = None, at: Which = "last") -> Study:
     """Read every run directory at or below ``paths`` (directories or globs).
 
     A directory with ``study.json`` gives labels, order, baseline and the paper's keys; otherwise points are
@@ -158,13 +161,12 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
     Raises:
         UserError: if nothing is found, or ``baseline`` is no point.
     """
-    directories = find_runs(paths)
     only = Path(paths[0]).resolve() if len(paths) == 1 and Path(paths[0]).is_dir() else None
     ledger = Ledger.open(only) if only is not None and Ledger.lies_in(only) else None
     planned = ledger is not None and bool(ledger.points)  # a search that has drawn nothing has no points
-    if not directories and not planned:
+    runs = [run for run in (read_run(path, at) for path in find_runs(paths)) if not run.evaluation]
+    if not runs and not planned:
         raise UserError(f"there is no run directory in {', '.join(map(str, paths))}")
-    runs = [read_run(directory, at) for directory in directories]
     _identify_images(runs, at)
     study = _planned(ledger, runs) if ledger and planned else _inferred(runs, only.name if only else "runs")
     _name_images(study)
@@ -180,13 +182,14 @@ def collect(paths: Sequence[str | Path], baseline: str | None = None, at: At = "
 
 
 def find_runs(paths: Iterable[str | Path]) -> list[Path]:
-    """Return the training run directories at or below ``paths``, each once, oldest name first."""
+    """Return the run directories at or below ``paths``, each once, oldest name first."""
     found: dict[Path, Path] = {}
-    for given in paths:
-        for path in [Path(match) for match in sorted(glob.glob(str(given)))] or [Path(given)]:
-            if not path.is_dir():
+    for given in map(str, paths):
+        # The name of a folder may have brackets of its own.
+        for path in [given] if os.path.isdir(given) else sorted(glob.glob(given)) or [given]:
+            if not os.path.isdir(path):
                 raise UserError(f"{path}: there is no such directory")
-            for run in _walk(path):
+            for run in _walk(Path(path)):
                 found.setdefault(run.resolve(), run)
     return sorted(found.values(), key=lambda run: run.name)
 
@@ -199,29 +202,7 @@ def _walk(path: Path) -> Iterator[Path]:
             yield Path(folder)
 
 
-def with_new_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to a run's configuration the settings that came after its version, which leave all as it was."""
-    network = {"model": STARTING | model_options(str(config["model"]["name"]))}
-    if config.get("se"):
-        network["se"] = SEConfig().to_dict()
-    defaults = OmegaConf.create(_shipped() | network)
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(defaults, config))
-    return dict(merged)
-
-
-@cache
-def _shipped() -> dict[str, Any]:
-    """Return what a run has if nothing is said, but for what is chosen by name."""
-    values = yaml.safe_load((configs_directory() / "train.yaml").read_text())
-    return {key: value for key, value in values.items() if key not in (*BOOKKEEPING, *NOT_OF_RUNS)}
-
-
-def reduction_of(se: Mapping[str, Any] | None) -> int | None:
-    """Return the r of the section ``se`` of a configuration; None without SE, and of a rival that has none."""
-    return int(se["reduction"]) if se and SEConfig(block=se.get("block", "se")).reads("reduction") else None
-
-
-def read_run(path: Path, at: At = "last") -> Run:
+def read_run(path: Path, at: Which = "last") -> Run:
     """Read one run directory; a broken or unfinished one gets a ``problem``."""
     run = Run(RunDir(path))
     try:
@@ -248,7 +229,7 @@ def _unfinished(run: Run) -> str | None:
     return None if run.directory.summary_file.is_file() else "finished without summary.json"
 
 
-def _contradiction(run: Run, at: At) -> str | None:
+def _contradiction(run: Run, at: Which) -> str | None:
     """Say so if figures are missing, or if the summary and the predictions are not of the same network."""
     if absent := FIGURES - run.summary.keys():
         return f"summary.json lacks {', '.join(sorted(absent))}"
@@ -269,7 +250,7 @@ def _contradiction(run: Run, at: At) -> str | None:
 # Points ---------------------------------------------------------------------------------------------------
 
 
-def _identify_images(runs: Sequence[Run], at: At) -> None:
+def _identify_images(runs: Sequence[Run], at: Which) -> None:
     """Tell finished runs' validation images apart: by names and labels, or where these are lost by their listing."""
     listed: dict[str, str] = {}
     finished = [run for run in runs if run.problem is None]
@@ -384,7 +365,9 @@ def _fill(point: Point, runs: Sequence[Run]) -> list[Gap]:
             *older, point.runs[seed] = finished
             gaps += [Gap(point.label, seed, r.path, "a newer run of this seed is used", False) for r in older]
         else:
-            gaps.append(Gap(point.label, seed, attempts[-1].path, attempts[-1].problem or ""))
+            reason = attempts[-1].problem or ""
+            wanted = not reason.startswith("pruned")  # by a search, which has all that it wanted of it
+            gaps.append(Gap(point.label, seed, attempts[-1].path, reason, wanted))
     return gaps
 
 

@@ -9,11 +9,12 @@ import pytest
 from run_fakes import config, write_run
 
 from senet import UserError
-from senet.analysis.labels import label_points, settings
+from senet.analysis.labels import label_points, settings, with_new_settings
 from senet.analysis.plots import draw
 from senet.analysis.rows import build_rows, paper_keys
-from senet.analysis.runs import collect, find_runs, read_run, with_new_settings
+from senet.analysis.runs import collect, find_runs, read_run
 from senet.ledger import Job, Ledger, PlannedPoint
+from senet.rundir import RunDir
 
 RIGHT = np.arange(20) > 0
 
@@ -337,6 +338,18 @@ def test_trials_of_a_search_are_not_compared(tmp_path: Path):
     assert not any(point.baseline for point in collect([tmp_path]).points)
 
 
+def test_a_pruned_trial_is_not_missing(tmp_path: Path):
+    _sweep(tmp_path, {f"lr={lr}": config(lr=lr) for lr in (0.1, 0.2)}, seeds=(0,), search={"name": "optuna"})
+    ledger = Ledger.open(tmp_path)
+    job = ledger.jobs["lr=0.2-0"]
+    job.status, job.reason = "pruned", "pruned in epoch 1 at val/top1 10"
+    ledger.save()
+    record = tmp_path / job.run / "run.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "interrupted"}))
+    (gap,) = collect([tmp_path]).gaps
+    assert (gap.reason, gap.missing) == ("pruned: pruned in epoch 1 at val/top1 10", False)
+
+
 def test_a_sweep_over_r_has_the_papers_table_beside_it(tmp_path: Path):
     _sweep(tmp_path, {f"se.reduction={r}": config(reduction=r) for r in (2, 4, 8, 16, 32)})
     study = collect([tmp_path])
@@ -360,11 +373,25 @@ def test_a_damaged_study_json_is_one_line(tmp_path: Path):
         assert "\n" not in str(raised.value)
 
 
+def test_an_evaluation_is_no_run_of_a_report(tmp_path: Path):
+    """Those of released weights lie in runs/evaluations."""
+    write_run(tmp_path / "a", config(), 0, RIGHT)
+    RunDir.create(tmp_path / "evaluations", "best", {"size": 8}, {"task": "eval", "status": "finished"})
+    study = collect([tmp_path])
+    assert len(study.points) == 1
+    assert not study.gaps
+    with pytest.raises(UserError, match="no run directory"):
+        collect([tmp_path / "evaluations"])
+
+
 def test_finding(tmp_path: Path):
     run = write_run(tmp_path / "study" / "a", config(), 0, RIGHT)
     write_run(run / "evaluations" / "inner", config(), 0, RIGHT)
     (tmp_path / "study" / "latest").symlink_to("a")
     assert find_runs([tmp_path, run, tmp_path / "stu*"]) == [run]
+    odd = write_run(tmp_path / "s[ab]" / "c", config(), 0, RIGHT)
+    write_run(tmp_path / "sa" / "d", config(), 0, RIGHT)
+    assert find_runs([tmp_path / "s[ab]"]) == [odd]
     with pytest.raises(UserError, match="no such directory"):
         find_runs([tmp_path / "nowhere"])
     (tmp_path / "empty").mkdir()
