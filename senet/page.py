@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from senet.table import with_prefix
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -21,7 +23,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["as_source"] = _as_source
+    environment.filters |= {"as_source": _as_source, "with_prefix": with_prefix}
     return environment
 
 

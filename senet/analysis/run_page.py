@@ -1,7 +1,7 @@
 """The page of one run or evaluation, made anew from its files: figures, classes, confusions, calibration, mistakes."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from senet.errors import UserError
 from senet.files import write_text
 from senet.page import render, thumbnail
 from senet.rundir import PREFIX, Predictions, RunDir, Which, read_json
-from senet.table import Column, Table, with_prefix
+from senet.table import Column, Table
 
 if TYPE_CHECKING:
     from senet.data.datasets import FileDataset, MemoryDataset
@@ -85,15 +85,13 @@ def write_page(run: RunDir, at: Which, file: Path) -> str:
     found = read_json(figures_file) if figures_file.is_file() else {}
     figures = found if evaluated else found.get("last", {})
     if evaluated:
-        label, weights, facts = "eval", found.get("weights") or "raw", _evaluation_facts(found)
-        title, curves = f"{found.get('model', '')}: evaluation", []
+        label, weights, curves = "eval", found.get("weights") or "raw", []
+        title = f"{found.get('model', '')}: evaluation"
     else:
         label, weights = at, "ema" if f"{PREFIX['ema']}/top1" in figures else "raw"
-        of = f"the {at} epoch, {'averaged' if weights == 'ema' else 'raw'} weights"
-        facts = _training_facts(found, record, config, of)
+        curves = [(name, draw_curves(run, [name])) for name in MEASURES]
         # Of a job of a study, which all have one name, its point and seed.
         title = str(record.get("title") if "label" in record else config.get("name") or run.path.name)
-        curves = [(name, draw_curves(run, [name])) for name in MEASURES]
     try:
         table = run.predictions(label, weights)
     except ValueError as error:
@@ -106,7 +104,13 @@ def write_page(run: RunDir, at: Which, file: Path) -> str:
         "run.html",
         title=title,
         lead=lead,
-        facts=facts,
+        evaluated=evaluated,
+        found=found,
+        config=config,
+        record=record,
+        reduction=reduction_of(config.get("se")),
+        at=at,
+        weights=weights,
         warning=trial([record]),
         curves=[as_svg(curve, f"training-{name}") for name, curve in curves if curve],
         predicted=table is not None,
@@ -128,39 +132,6 @@ def _lead(table: Predictions, unreadable: int) -> str:
     parts.append(f"loss {table.loss.mean():.4f}")
     bad = f", of which {unreadable:,} cannot be read and count as wrong" if unreadable else ""
     return f"{', '.join(parts)}, of {count:,} validation images{bad}"
-
-
-def _training_facts(
-    summary: Mapping[str, Any], record: Mapping[str, Any], config: Mapping[str, Any], of: str
-) -> dict[str, str]:
-    se, data = config.get("se"), summary.get("data", {})
-    return {
-        "network": str(config.get("model", {}).get("name", "")),
-        "block": se["block"] if se and se.get("block", "se") != "se" else "",
-        "SE reduction": f"r = {reduction}" if (reduction := reduction_of(se)) else "",
-        "parameters": with_prefix(summary.get("parameters")),
-        "MACs": with_prefix(summary.get("macs")),
-        "data": str(config.get("data", {}).get("name", "")),
-        "training images": f"{data['train_images']:,}" if data else "",
-        "epochs": str(summary.get("epochs", "")),
-        "figures of": of,
-        "seed": str(config.get("seed", "")),
-        "time": f"{summary['seconds']:,.0f} s" if summary else "",
-        "command line": " ".join(map(str, record.get("overrides") or ())),
-    }
-
-
-def _evaluation_facts(found: Mapping[str, Any]) -> dict[str, str]:
-    size = found.get("preprocessing", {}).get("size")
-    among = found.get("top1_among_all")
-    return {
-        "network": str(found.get("model", "")),
-        "data": str(found.get("data", "")),
-        "image size": f"{size} px" if size else "",
-        "weights": str(found.get("weights", "")),
-        "top-1 among all its classes": f"{among:.2f} %" if among is not None else "",
-        "checkpoint": str(found.get("checkpoint", "")),
-    }
 
 
 # Sections -------------------------------------------------------------------------------------------------

@@ -14,17 +14,12 @@ from senet.analysis.paper import PAPER, PaperFigure, paper_figures
 from senet.errors import UserError, did_you_mean
 from senet.models import Cost, complexity, create_model, is_se, model_names, without_memory
 from senet.nn import SEConfig
+from senet.page import render
 from senet.table import Column, Table, as_csv, as_json
 from senet.terminal import fitted, terminal_width
 
 NOTES = {name: note for note, names in PAPER["costs"].items() for name in names}
 """Why a printed figure is not met to its last digit, by the row's name."""
-
-LEGEND = (
-    "GMACs: multiply-adds of convolutions and FC layers; GFLOPs are twice that. As paper: with SE's squeezes.",
-    "Stride on the first 1x1 of a bottleneck, as in the paper; torchvision's variant is stride_on=3x3.",
-    "Parameters of the SE-ResNet-50 variants meet print rounded up and with biases in the SE layers.",
-)
 
 
 @dataclass(frozen=True)
@@ -284,8 +279,7 @@ def _for_people(rows: list[ZooRow], *, markdown: bool) -> str:
     notes = list(dict.fromkeys(row.note for row in rows if row.note))
     note: Column[ZooRow] = Column("note", lambda row: f"[{notes.index(row.note) + 1}]" if row.note else "")
     table = Table([*ZOO_COLUMNS, note], rows)
-    numbered = [f"[{index}] {note}" for index, note in enumerate(notes, start=1)]
+    below = render("models.txt", notes=notes).rstrip("\n")
     if markdown:
-        return "\n\n".join([table.markdown(), *numbered, *LEGEND])
-    below = fitted("\n".join([*numbered, *LEGEND]), indent=0)
-    return f"{table.text(width=terminal_width())}\n\n{below}"
+        return "\n\n".join([table.markdown(), *below.split("\n")])
+    return f"{table.text(width=terminal_width())}\n\n{fitted(below, indent=0)}"
