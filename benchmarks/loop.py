@@ -19,11 +19,9 @@ from senet.data.inputs import InputStep
 from senet.data.module import ImageData
 from senet.rundir import RunDir
 from senet.study.plan import compose_run, composing
-from senet.training.callbacks.agreement import RanksAgree
-from senet.training.callbacks.checkpoints import Checkpoints
-from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.checkpoints import Checkpoints, OrderlyStop
+from senet.training.callbacks.checks import FiniteLossGuard, RanksAgree
 from senet.training.callbacks.progress import ProgressReport
-from senet.training.callbacks.stop import OrderlyStop
 from senet.training.config import RunConfig
 from senet.training.entry import register_models
 from senet.training.launch import StopRequest
@@ -149,7 +147,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         ours = [
             guard,
             RanksAgree(config.identity, config.ranks.check_every_n_steps),
-            ProgressReport(),
+            ProgressReport(module),
             Checkpoints(run, config.checkpoint, guard, stop),
             OrderlyStop(stop),
         ]

@@ -149,7 +149,7 @@ def _defaults(kind: Any) -> dict[str, Any]:
 def _effect(key: str, text: str) -> str:
     text = f"{text[:1].upper()}{text[1:]}".replace("``None``", "`null`")
     if key in NEEDS:
-        text = f"{text.rstrip('.')}. Needs {NEEDS[key][1]}."
+        text = f"{text.rstrip('.')}. Needs {NEEDS[key]}."
     if key.startswith("model."):
         having = [name for f in FAMILIES for name in f.names if key.partition(".")[2] in f.options]
         text += f" ({', '.join(having)}, and each with SE)" if having else ""

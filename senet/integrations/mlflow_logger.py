@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import MLFlowLogger
 from senet.errors import UserError
 from senet.rundir import RunDir
 from senet.training.console import rank, say
-from senet.training.logger_settings import MlflowConfig
+from senet.training.sections import MlflowConfig
 
 
 def open_logger(config: MlflowConfig, run: RunDir, values: Mapping[str, Any]) -> MLFlowLogger:

@@ -11,7 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from senet.errors import UserError
 from senet.rundir import RunDir
 from senet.training.console import rank
-from senet.training.logger_settings import WandbConfig
+from senet.training.sections import WandbConfig
 
 
 class RunLogger(WandbLogger):

@@ -25,9 +25,10 @@ from senet.models.families import plain_twin, se_twin
 from senet.nn.config import Block, SEConfig
 from senet.rundir import RunDir
 from senet.study.executors import LauncherConfig
-from senet.training.config import RunConfig, TrainerSection, config_hash
+from senet.training.config import RunConfig, config_hash
 from senet.training.effects import check_typed
 from senet.training.entry import STUDY_SECTIONS, check_run, plain, run_record
+from senet.training.sections import TrainerSection
 from senet.training.validation import validate
 
 SHARED = {"trainer", "trainer.devices", "trainer.num_nodes", "trainer.accelerator", "runs_dir"}

@@ -11,102 +11,22 @@ from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from senet.data import AnyDataConfig, AugmentConfig
+from senet.data.config import FilesConfig
 from senet.errors import UserError
 from senet.kernels import Kernels
 from senet.models.families import STARTING, check_options
 from senet.nn import SEConfig
-from senet.ranges import (
-    Between,
-    Count,
-    Limit,
-    Natural,
-    Positive,
-    Seed,
-    ShareBelowOne,
-    Side,
-    Workers,
-)
+from senet.ranges import Between, Count, Natural, Seed, ShareBelowOne, Side, Workers
 from senet.training import launch
-from senet.training.batchnorm import BatchNormConfig
-from senet.training.logger_settings import LoggerConfig
 from senet.training.objective import LossConfig, MixConfig
 from senet.training.optimizers import AnyOptimizer
-from senet.training.schedules import AnySchedule
+from senet.training.schedules import AnySchedule, Progress
+from senet.training.sections import LoggerConfig, TrainerSettings
 from senet.training.validation import validate
 from senet.weights.checkpoint import Averaging
 
 AVERAGING = get_args(Averaging)
 _CLOSED = ConfigDict(extra="forbid")
-
-
-Precision = Literal[
-    "auto", "32-true", "32", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "64"
-]
-
-
-@with_config(extra="forbid")
-class TrainerSettings(TypedDict, total=False):
-    """Arguments of Lightning's Trainer that a user may set; the others belong to the run.
-
-    Attributes:
-        max_epochs: length of the run in epochs.
-        min_epochs: epochs before anything may end the run early.
-        max_steps: length of the run in optimiser steps, if that comes first; -1 for no limit.
-        min_steps: optimiser steps before anything may end the run early.
-        max_time: end the run after DD:HH:MM:SS.
-        accelerator: the kind of device; "auto" takes a GPU where there is one.
-        devices: processes on each machine, one per GPU or one per CPU process.
-        num_nodes: machines.
-        strategy: how processes share the work.
-        precision: of the computation; "auto" is bf16-mixed where the device has instructions for it, else 32-true.
-        accumulate_grad_batches: batches whose gradients make one optimiser step.
-        gradient_clip_val: largest gradient.
-        gradient_clip_algorithm: clip the norm of all gradients, or each value.
-        sync_batchnorm: BatchNorm takes its statistics from all processes.
-        deterministic: use deterministic algorithms alone; "warn" says where there is none.
-        benchmark: let cuDNN try its algorithms first.
-        detect_anomaly: let autograd say which operation made a NaN; slow.
-        inference_mode: evaluate under ``torch.inference_mode``, else under ``no_grad``.
-        profiler: print where the time went.
-        limit_train_batches: train on so many batches of an epoch, or on this share.
-        limit_val_batches: the same in validation; 0 for no validation.
-        overfit_batches: train on the same so many batches again and again; 0 is off.
-        val_check_interval: validate also every so many batches, or after this share of an epoch.
-        check_val_every_n_epoch: epochs between validations.
-        log_every_n_steps: optimiser steps between rows of steps.csv.
-    """
-
-    max_epochs: Literal[-1] | Count | None
-    min_epochs: Natural | None
-    max_steps: Literal[-1] | Count
-    min_steps: Natural | None
-    max_time: str | None
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"]
-    devices: Literal["auto", -1] | Count | str | list[Natural]
-    num_nodes: Count
-    strategy: Literal["auto", "ddp", "ddp_find_unused_parameters_true"]
-    precision: Precision | None
-    accumulate_grad_batches: Count
-    gradient_clip_val: Positive | None
-    gradient_clip_algorithm: Literal["norm", "value"] | None
-    sync_batchnorm: bool
-    deterministic: bool | Literal["warn"]
-    benchmark: bool | None
-    detect_anomaly: bool
-    inference_mode: bool
-    profiler: Literal["simple", "advanced", "pytorch"] | None
-    limit_train_batches: Limit
-    limit_val_batches: Literal[0] | Limit
-    overfit_batches: Natural
-    val_check_interval: Limit | None
-    check_val_every_n_epoch: Count
-    log_every_n_steps: Count
-
-
-class TrainerSection(TypedDict):
-    """The section alone, which says on how many processes the others are looked at."""
-
-    trainer: TrainerSettings
 
 
 @with_config(extra="allow")
@@ -172,6 +92,31 @@ class Composed:
     def identity(self) -> str:
         """What all ranks of a job must have in common, in one line."""
         return f"config {self.hash}"
+
+
+@dataclass(frozen=True, config=_CLOSED)
+class BatchNormConfig:
+    """BatchNorm in training.
+
+    Attributes:
+        frozen_from: share of the run from which on BN normalises with its running statistics and keeps them, its
+            weights and biases, as in the last epochs of SENet-154 (paper, appendix); ``None`` for never.
+        precise_batches: before every evaluation the running statistics become the mean over so many batches of
+            training images on each device (PreciseBN, arXiv 2105.07576); 0 keeps the moving average.
+    """
+
+    frozen_from: Between | None = None
+    precise_batches: Natural = 0
+
+    def __post_init__(self) -> None:
+        if self.frozen_from is not None and self.precise_batches:
+            raise UserError(
+                "batch_norm: precise_batches estimates anew what frozen_from keeps: set one of them alone"
+            )
+
+    def frozen(self, at: Progress) -> bool:
+        """Whether BN stands still now: a function of the progress alone, so that a resume need not know."""
+        return self.frozen_from is not None and at.share >= self.frozen_from
 
 
 @dataclass(frozen=True, config=_CLOSED)
@@ -287,6 +232,11 @@ class RunConfig(Composed):
         data["batch_size"] = half
         trainer["accumulate_grad_batches"] = 2 * int(trainer.get("accumulate_grad_batches") or 1)
         return RunConfig.of({**self.values, "data": data, "trainer": trainer})
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the data set is held in memory, decoded."""
+        return not isinstance(self.data, FilesConfig) or self.data.keeps_in_memory
 
     @property
     def model_options(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ LIBRARIES = ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_f
 
 
 def rank() -> int:
-    """Return this process's rank over all machines."""
-    return int(os.environ.get("RANK", 0))
+    """Return this process's rank over all machines; some systems set RANK for processes that are no ranks of ours."""
+    return int(os.environ.get("RANK", 0)) if under_torchrun() else 0
 
 
 def under_torchrun() -> bool:

@@ -4,12 +4,12 @@ Only what the user set counts, not what a default or a recipe of ours says.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from omegaconf import OmegaConf
 
 from senet.data.config import FilesConfig
 from senet.data.preprocessing import Preprocessing
@@ -20,76 +20,70 @@ from senet.training.config import RunConfig
 if TYPE_CHECKING:
     from senet.models import Network
 
-Works = Callable[[RunConfig], bool]
-
-
-def _in_memory(config: RunConfig) -> bool:
-    return not isinstance(config.data, FilesConfig) or config.data.keeps_in_memory
-
-
-def _subset(config: RunConfig) -> bool:
-    sampling = config.data.sampling
-    return any(x is not None for x in (sampling.fraction, sampling.per_class, sampling.folds))
-
-
-_CROPS: Works = lambda c: c.augment.crop == "random_resized"  # noqa: E731
-_FILES = "images that are decoded as they are needed, not a data set held in memory"
-
-NEEDS: dict[str, tuple[Works, str]] = {
-    "augment.scale": (_CROPS, "augment.crop=random_resized"),
-    "augment.ratio": (_CROPS, "augment.crop=random_resized"),
-    "augment.pad": (lambda c: c.augment.crop == "pad", "augment.crop=pad"),
-    "data.sampling.fold": (lambda c: c.data.sampling.folds is not None, "data.sampling.folds"),
-    "data.sampling.subset_seed": (_subset, "data.sampling.fraction, per_class or folds"),
-    "data.workers": (lambda c: not _in_memory(c), _FILES),
-    "data.decoder": (lambda c: not _in_memory(c), _FILES),
-    "data.max_pixels": (lambda c: isinstance(c.data, FilesConfig), "image files"),
-    "data.preprocessing.interpolation": (
-        lambda c: c.data.preprocessing.resize is not None or c.augment.crop == "random_resized",
-        "data.preprocessing.resize or augment.crop=random_resized",
-    ),
-    "model.new_classifier": (lambda c: c.model.get("weights") is not None, "model.weights"),
-    "mixing.probability": (lambda c: c.mixing.mixup > 0 or c.mixing.cutmix > 0, "mixing.mixup or cutmix"),
-    "mixing.mixup": (lambda c: c.mixing.probability > 0, "mixing.probability above 0"),
-    "mixing.cutmix": (lambda c: c.mixing.probability > 0, "mixing.probability above 0"),
-    **{
-        key: (lambda c: c.loss.teacher is not None, "loss.teacher")
-        for key in ("loss.teacher_share", "loss.temperature")
-    },
-    "batch_norm.precise_batches": (
-        lambda c: not c.model.get("freeze"),
-        "model.freeze=null, for what is frozen keeps its statistics",
-    ),
-    "ema.epochs": (
-        lambda c: c.batch_norm.precise_batches > 0,
-        "batch_norm.precise_batches, for BN's statistics are no average of those of other weights",
-    ),
-    "ema.warmup": (lambda c: c.ema.decay is not None, "ema.decay"),
-    "optimizer.decay_norm_and_bias": (
-        lambda c: c.optimizer.weight_decay > 0,
-        "optimizer.weight_decay above 0",
-    ),
-    "schedule.warmup_start": (lambda c: c.schedule.warmup_epochs > 0, "schedule.warmup_epochs"),
-    "schedule.warmup_shape": (lambda c: c.schedule.warmup_epochs > 0, "schedule.warmup_epochs"),
-    "schedule.gamma": (
-        lambda c: bool(getattr(c.schedule, "milestones", True) and getattr(c.schedule, "drops", True)),
-        "schedule.milestones or drops",
-    ),
-    "schedule.patience": (lambda c: getattr(c.schedule, "drops", 1) > 0, "schedule.drops above 0"),
-    "schedule.threshold": (lambda c: getattr(c.schedule, "drops", 1) > 0, "schedule.drops above 0"),
-    "trainer.gradient_clip_algorithm": (
-        lambda c: c.trainer.get("gradient_clip_val") is not None,
-        "trainer.gradient_clip_val",
-    ),
-    "trainer.limit_train_batches": (
-        lambda c: not c.trainer.get("overfit_batches"),
-        "trainer.overfit_batches=0",
-    ),
+_DECODED = "images that are decoded as they are needed, not a data set held in memory"
+_FILES = "image files"
+NEEDS = {
+    "augment.scale": "augment.crop=random_resized",
+    "augment.ratio": "augment.crop=random_resized",
+    "augment.pad": "augment.crop=pad",
+    "data.sampling.fold": "data.sampling.folds",
+    "data.sampling.subset_seed": "data.sampling.fraction or data.sampling.per_class or data.sampling.folds",
+    "data.workers": _DECODED,
+    "data.decoder": _DECODED,
+    "data.max_pixels": _FILES,
+    "data.preprocessing.interpolation": "data.preprocessing.resize or augment.crop=random_resized",
+    "model.new_classifier": "model.weights",
+    "mixing.probability": "mixing.mixup or mixing.cutmix",
+    "mixing.mixup": "mixing.probability above 0",
+    "mixing.cutmix": "mixing.probability above 0",
+    "loss.teacher_share": "loss.teacher",
+    "loss.temperature": "loss.teacher",
+    "batch_norm.precise_batches": "model.freeze=null, for what is frozen keeps its statistics",
+    "ema.epochs": "batch_norm.precise_batches, for BN's statistics are no average of those of other weights",
+    "ema.warmup": "ema.decay",
+    "optimizer.decay_norm_and_bias": "optimizer.weight_decay above 0",
+    "schedule.warmup_start": "schedule.warmup_epochs",
+    "schedule.warmup_shape": "schedule.warmup_epochs",
+    "schedule.gamma": "schedule.milestones or schedule.drops",
+    "schedule.patience": "schedule.drops above 0",
+    "schedule.threshold": "schedule.drops above 0",
+    "trainer.gradient_clip_algorithm": "trainer.gradient_clip_val",
+    "trainer.limit_train_batches": "trainer.overfit_batches=0",
 }
-"""Key to whether it has an effect, and what it needs for one."""
+"""Key to what it needs for an effect: one of the keys named before a comma, set or as said, or what ``_has`` knows."""
 
 
-def check_effects(config: RunConfig, typed: Iterable[str], configs: Path) -> None:
+def _has(config: RunConfig, need: str) -> bool:
+    """Return whether a run has what one of its keys needs."""
+    if need == _DECODED:
+        return not config.in_memory
+    if need == _FILES:
+        return isinstance(config.data, FilesConfig)
+    for condition in need.partition(", ")[0].split(" or "):
+        key, _, wanted = condition.removesuffix(" above 0").partition("=")
+        value = _at(config.values, key)
+        if wanted in ("null", "0"):
+            found = not value
+        else:
+            found = value == wanted if wanted else bool(value)
+        if found:
+            return True
+    return False
+
+
+EVALUATION_READS = (
+    *("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic", "benchmark"),
+    *("limit_val_batches", "inference_mode", "profiler"),
+)
+"""Of the trainer section."""
+
+
+def keys_of(typed: Iterable[str]) -> set[str]:
+    """Return the keys that overrides set."""
+    return {override.lstrip("+~").partition("=")[0] for override in typed}
+
+
+def check_effects(config: RunConfig, typed: Collection[str], configs: Path) -> None:
     """Refuse what the user set and nothing would read.
 
     Args:
@@ -100,18 +94,16 @@ def check_effects(config: RunConfig, typed: Iterable[str], configs: Path) -> Non
     Raises:
         UserError: for the first such key, saying what it needs.
     """
-    overrides = dict(o.lstrip("+").partition("=")[::2] for o in typed)
-    mine = set(overrides) | set(_flat(_read(configs / f"experiment/{overrides.get('experiment')}.yaml")))
-    debugged = _read(configs / f"debug/{overrides.get('debug')}.yaml")  # put on top of the user's settings
-    shipped = _shipped(configs)
-    values = {key: _at(config.values, key) for key in NEEDS if key.partition(".")[0] not in debugged}
+    debug = [o.partition("=")[2] for o in typed if o.startswith("debug=")]
+    debugged = _read(configs / f"debug/{debug[-1]}.yaml") if debug else {}  # on top of the user's settings
+    mine, values = keys_of(typed), {key: _at(config.values, key) for key in NEEDS}
     # Nobody's default was set by somebody, in a file of his own.
+    theirs = {key for key, ours in _shipped(configs).items() if values[key] not in [None, *ours]}
     _refuse_idle(
-        config,
-        [k for k, v in values.items() if k in mine or (v is not None and v not in shipped.get(k, [v]))],
+        config, [key for key in NEEDS if key in mine | theirs and key.partition(".")[0] not in debugged]
     )
     if config.se is not None:
-        config.se.check_set(key.removeprefix("se.") for key in overrides if key.startswith("se."))
+        config.se.check_set(key.removeprefix("se.") for key in mine if key.startswith("se."))
     _check_sizes(config, mine)
 
 
@@ -121,17 +113,17 @@ def check_typed(config: RunConfig, typed: Iterable[str]) -> None:
     Raises:
         UserError: for the first such key, saying what it needs.
     """
-    mine = [override.lstrip("+").partition("=")[0] for override in typed]
+    mine = keys_of(typed)
     _refuse_idle(config, [key for key in NEEDS if key in mine])
 
 
 def _refuse_idle(config: RunConfig, keys: Iterable[str]) -> None:
     for key in keys:
-        (works, need), value = NEEDS[key], _at(config.values, key)
+        value = _at(config.values, key)
         off = value in (None, 0, False) and key not in ("data.sampling.fold", "data.workers", "ema.warmup")
-        if not off and not works(config):
+        if not off and not _has(config, NEEDS[key]):
             raise UserError(
-                f"{key}={json.dumps(value)} has no effect here: it needs {need}; set that or drop {key}"
+                f"{key}={json.dumps(value)} has no effect here: it needs {NEEDS[key]}; set that or drop {key}"
             )
 
 
@@ -143,7 +135,7 @@ def _check_sizes(config: RunConfig, mine: set[str]) -> None:
         raise UserError(f"augment.pad={augment.pad}: a crop of {size} pixels could miss the image altogether")
     if augment.cutout >= 2 * size:
         raise UserError(f"augment.cutout={augment.cutout} always covers all of an image of {size} pixels")
-    if epochs is None:
+    if epochs in (None, -1):  # the run's length is trainer.max_steps alone
         return
     warmup = config.schedule.warmup_epochs
     if "schedule.warmup_epochs" in mine and warmup > epochs:
@@ -181,8 +173,7 @@ def check_batch_norm(config: RunConfig, network: "Network") -> None:
 
 def notes(config: RunConfig, network: "Network", typed: Iterable[str]) -> list[str]:
     """Return what is worth a line at the start: settings that do less than they seem to."""
-    mine = {o.lstrip("+").partition("=")[0] for o in typed}
-    found = []
+    mine, found = keys_of(typed), []
     if "se.reduction" in mine and config.se is not None and config.se.round_to == 1:
         channels = {block.channels for block in network.se_blocks().values()}
         widths = {c: config.se.hidden_channels(c) for c in channels}
@@ -210,10 +201,9 @@ def check_evaluation(typed: Iterable[str]) -> None:
     Raises:
         UserError: for the first such key, saying what to do instead.
     """
-    keys = {o.lstrip("+~").partition("=")[0] for o in typed}
+    keys = keys_of(typed)
     if {"ckpt", "which"} <= keys:
         raise UserError("which= chooses a checkpoint of run=RUN_DIR; ckpt=FILE is one already: drop which=")
-    reads = ("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic", "benchmark")
     for key in sorted(keys):
         first, _, rest = key.partition(".")
         if key.startswith("data.preprocessing."):
@@ -222,11 +212,7 @@ def check_evaluation(typed: Iterable[str]) -> None:
             )
         if key.startswith("data.sampling.") or key == "data.on_bad_image":
             raise UserError(f"{key} is for training; it has no effect on an evaluation")
-        if (
-            first == "trainer"
-            and rest
-            and rest not in (*reads, "limit_val_batches", "inference_mode", "profiler")
-        ):
+        if first == "trainer" and rest and rest not in EVALUATION_READS:
             raise UserError(f"{key} has no effect on an evaluation; drop it")
 
 
@@ -237,39 +223,21 @@ def _at(values: Any, key: str) -> Any:
 
 
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text()) if path.is_file() else {}
-
-
-def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested keys as dotted ones."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items() if isinstance(values, Mapping) else ():
-        inner = _flat(value, f"{prefix}{key}.")
-        flat |= inner or {f"{prefix}{key}": value}
-    return flat
+    return OmegaConf.load(path) if path.is_file() else {}
 
 
 @cache
 def _shipped(configs: Path) -> dict[str, list[Any]]:
-    """Return the values that our own files give every key: what a run has without its user's doing."""
-    found: dict[str, list[Any]] = {}
+    """Return the values that our own files give the keys of ``NEEDS``: what a run has without its user's doing."""
+    found: dict[str, list[Any]] = {key: [] for key in NEEDS}
     for path in [configs / "train.yaml", *configs.glob("*/*.yaml")]:
-        group = path.parent.name
-        if group in ("experiment", "search", "launcher", "ablation"):
-            continue
-        whole = path.name == "train.yaml" or group in ("recipe", "debug")
-        values = _flat(_read(path), "" if whole else f"{group}.")
-        recipe = {
-            f"{part}.{k}": v for part in ("schedule", "optimizer") for k, v in _of_recipe(values).items()
-        }
-        for key, value in (values | recipe).items():
-            # Values of the form ${oc.select:recipe.step.gamma,0.1} end in their default.
-            text = str(value)
-            default = yaml.safe_load(text.partition(",")[2][:-1]) if text.startswith("${oc.select") else value
-            found.setdefault(key, []).append(default)
+        whole = path.parent == configs or path.parent.name in ("recipe", "experiment", "debug")
+        values: Any = _read(path) if whole else OmegaConf.create({path.parent.name: _read(path)})
+        recipes = (values.get("recipe") or {}).values()
+        for key, given in found.items():
+            section, _, name = key.partition(".")
+            # Values of the form ${oc.select:recipe.step.gamma,0.1} are their default here, where no recipe is.
+            given.append(OmegaConf.select(values, key))
+            if section in ("optimizer", "schedule"):
+                given.extend(recipe.get(name) for recipe in recipes)
     return found
-
-
-def _of_recipe(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a recipe gives the optimiser and the schedule of its choice, by its last key."""
-    return {key.rpartition(".")[2]: value for key, value in values.items() if key.startswith("recipe.")}

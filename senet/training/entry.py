@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +30,8 @@ from senet.terminal import complain
 from senet.training.bulk import bulk_arguments, evaluate_all
 from senet.training.console import FAILED, MISUSED, OK, rank, say, setup_console, under_torchrun
 from senet.training.mistakes import explain, refuse_hydras_own
+from senet.training.sections import TrainerSection
+from senet.training.validation import validate
 
 if TYPE_CHECKING:
     from senet.models import Network
@@ -148,17 +150,10 @@ def train(config: DictConfig) -> None:
             raise UserError(f"{override} is for a study of many runs: add -m")
     if resume:
         path = Path(resume).expanduser()
-        trainer = resumed_trainer(path, values["trainer"], typed)
+        trainer = plain(continued(path, typed)[0])["trainer"]
         _start("train", *_on_rank_zero(trainer, lambda: resume_run(path, typed)))
     else:
         _start("train", *_on_rank_zero(values["trainer"], lambda: new_run(values, typed)))
-
-
-def resumed_trainer(path: Path, composed: Mapping[str, Any], typed: Iterable[str]) -> dict[str, Any]:
-    """Return the trainer section with which a run goes on: its own, and what of ``composed`` was ``typed``."""
-    mine = {override.lstrip("+").partition("=")[0].removeprefix("trainer.") for override in typed}
-    stored = RunDir.open(path.resolve()).config()["trainer"]
-    return {**stored, **{key: value for key, value in composed.items() if key in mine}}
 
 
 @in_one_line()  # here already: Hydra would add lines of its own
@@ -178,27 +173,23 @@ def _on_rank_zero(
 ) -> tuple[RunDir, Config]:
     """Make the run's directory on rank 0; every rank gets its path and configuration."""
     from senet.training import launch
-    from senet.training.config import TrainerSection
-    from senet.training.validation import validate
 
     validate(TrainerSection, {"trainer": trainer})  # which is read before the rest of the configuration
     if not under_torchrun():
         launch.check_machines(trainer, 1)
         return make()
     launch.join_group(trainer)
-    box: tuple[Path, type[Config], dict[str, Any]] | UserError | None = None
+    made: tuple[RunDir, Config] | UserError | None = None
     if rank() == 0:
         try:
-            run, config = make()
-            box = run.path, type(config), config.values
+            made = make()
         except UserError as error:
-            box = error
-    box = launch.broadcast(box)
-    if isinstance(box, UserError):
-        raise box
-    assert box is not None
-    path, kind, values = box
-    return RunDir(path), kind.of(values)
+            made = error
+    made = launch.everyone(made)[0]
+    if isinstance(made, UserError):
+        raise made
+    assert made is not None
+    return made
 
 
 def new_run(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir, "RunConfig"]:
@@ -219,23 +210,19 @@ def new_run(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir, "RunCo
 
 def run_record(config: "RunConfig", typed: list[str]) -> dict[str, Any]:
     """Return what ``run.json`` says of a run that is about to start."""
-    from senet.training.environment import describe_environment
-
     # The name, then what the user typed: for people who read lists of runs.
     title = [config.name, *(o for o in typed if not o.startswith(("runs_dir=", "logger", "name=")))]
-    return {
-        "task": "train",
-        "title": " ".join(title),
-        "seed": config.seed,
-        "config_hash": config.hash,
-        "global_batch": config.global_batch,
-        "overrides": typed,
-        "status": "starting",
-        "environment": describe_environment(),
-    }
+    facts = {"seed": config.seed, "config_hash": config.hash, "global_batch": config.global_batch}
+    return {"task": "train", "title": " ".join(title), **facts, **_starting(typed)}
 
 
-def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tuple["RunConfig", "Network"]:
+def _starting(typed: list[str]) -> dict[str, Any]:
+    from senet.training.environment import describe_environment
+
+    return {"overrides": typed, "status": "starting", "environment": describe_environment()}
+
+
+def check_run(values: Mapping[str, Any], typed: Collection[str] | None = ()) -> tuple["RunConfig", "Network"]:
     """Check all that can be without data; return the configuration, and its network without memory.
 
     ``typed`` are the user's overrides, which must all have an effect; ``None`` asks for none of that.
@@ -243,7 +230,6 @@ def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tu
     Raises:
         UserError: for the first mistake; nothing is left behind.
     """
-    from senet.data.config import FilesConfig
     from senet.models import create_model, without_memory
     from senet.nn.tail import set_drop_path
     from senet.training.config import RunConfig
@@ -252,7 +238,7 @@ def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tu
     config = RunConfig.of(values)
     if typed is not None:
         check_effects(config, typed, configs_directory())
-    if not isinstance(config.data, FilesConfig) or config.data.keeps_in_memory:
+    if config.in_memory:
         config.augment.check_in_memory()
     with without_memory():
         network = create_model(config.model["name"], se=config.se, **config.model_options)
@@ -263,15 +249,9 @@ def check_run(values: Mapping[str, Any], typed: Iterable[str] | None = ()) -> tu
     return config, network
 
 
-def resume_run(path: Path, typed: list[str]) -> tuple[RunDir, "RunConfig"]:
-    """Open a run directory to continue it, with the few changes that leave it the same run."""
-    from senet.training.config import RunConfig
-    from senet.training.environment import describe_environment
-
-    run = RunDir.open(path.resolve())
-    run.hold()
-    composed = OmegaConf.create(run.config())
-    changes = []
+def continued(path: Path, typed: list[str]) -> tuple[DictConfig, list[str]]:
+    """Return a run's configuration with the few changes that leave it the same run, and those of ``typed``."""
+    composed, changes = OmegaConf.create(RunDir.open(path.resolve()).config()), []
     for override in OverridesParser.create().parse_overrides(typed):
         key = override.key_or_group
         if key == "resume":
@@ -281,7 +261,18 @@ def resume_run(path: Path, typed: list[str]) -> tuple[RunDir, "RunConfig"]:
                 f"resume continues the run as it was: {key} cannot change (only {', '.join(RESUMABLE)}* can)"
             )
         OmegaConf.update(composed, key, override.value(), force_add=True)
-        changes.append(override.input_line)
+        changes.append(str(override.input_line))
+    return composed, changes
+
+
+def resume_run(path: Path, typed: list[str]) -> tuple[RunDir, "RunConfig"]:
+    """Open a run directory to continue it."""
+    from senet.training.config import RunConfig
+    from senet.training.environment import describe_environment
+
+    run = RunDir.open(path.resolve())
+    run.hold()
+    composed, changes = continued(path, typed)
     config = RunConfig.of(plain(composed))
     before = run.record().get("global_batch", config.global_batch)
     if config.global_batch != before:
@@ -302,7 +293,6 @@ def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir,
     """Check a composed evaluation and make its directory beside the checkpoint."""
     from senet.training.config import EvalConfig
     from senet.training.effects import check_evaluation
-    from senet.training.environment import describe_environment
 
     check_evaluation(typed)
     config = EvalConfig.of(values)
@@ -321,13 +311,7 @@ def new_evaluation(values: Mapping[str, Any], typed: list[str]) -> tuple[RunDir,
         home = checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
         name = config.which if config.run else checkpoint.stem
     parent = Path(config.output).expanduser() if config.output else home / "evaluations"
-    record = {
-        "task": "eval",
-        "title": "evaluation",
-        "overrides": typed,
-        "status": "starting",
-        "environment": describe_environment(),
-    }
+    record = {"task": "eval", "title": "evaluation", **_starting(typed)}
     return RunDir.create(parent, name, values, record), config
 
 

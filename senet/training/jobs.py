@@ -101,30 +101,30 @@ def _guarded(run: RunDir, config: RunConfig | EvalConfig) -> int:
     """Do a task and turn however it ends into a record and an exit status."""
     stop = StopRequest()
     try:
-        if launch.accelerator(config.trainer) == "cpu":
-            keep_freed_memory()
-        if under_torchrun():
-            if not dist.is_initialized():
-                launch.join_group(config.trainer)
-            launch.compare_ranks(config.identity, "would not train the same")
-        _do(run, config, stop)
-    except (KeyboardInterrupt, SystemExit):  # Lightning exits on either signal, in its own way
-        if stop.failure:
-            return _failed_beside(run, stop.failure)
-        _record(run, status="interrupted")
-        return 128 + (stop.signal or signal.SIGTERM)
+        try:
+            if launch.accelerator(config.trainer) == "cpu":
+                keep_freed_memory()
+            if under_torchrun():
+                if not dist.is_initialized():
+                    launch.join_group(config.trainer)
+                launch.compare_ranks(config.identity, "would not train the same")
+            _do(run, config, stop)
+            status, end = OK, {"status": "finished"}
+        except (KeyboardInterrupt, SystemExit):  # Lightning exits on either signal, in its own way
+            status, end = 128 + (stop.signal or signal.SIGTERM), {"status": "interrupted"}
+        if stop.failure:  # of something that did not touch the training
+            saved = f"the training so far is saved in {run.checkpoint('last')}"
+            status, end = FAILED, {"status": "failed", "error": f"{stop.failure}; {saved}"}
+        if rank() == 0:
+            _record(run, **end)
+        return status
     except Exception as error:
         status, text = _explain(run, error)
         alone = not dist.is_initialized()
         # The rank that failed first has said why; for the others only a connection broke.
         if alone or status == MISUSED or not run.record().get("error"):
-            _record(run, status="failed", error=text, exit_status=status, any_rank=True)
+            _record(run, status="failed", error=text, exit_status=status)
         return status
-    else:
-        if stop.failure:
-            return _failed_beside(run, stop.failure)
-        _record(run, status="finished")
-        return OK
     finally:
         stop.restore()
         if dist.is_initialized():
@@ -138,21 +138,21 @@ def _do(run: RunDir, config: RunConfig | EvalConfig, stop: StopRequest) -> None:
 
         train(run, config, stop)
     else:
-        from senet.training.evaluate import evaluate
+        from senet.training.evaluation import evaluate
 
         evaluate(run, config)
 
 
-def _failed_beside(run: RunDir, what: str) -> int:
-    """Record a failure that did not touch the training; return the exit status."""
-    _record(run, status="failed", error=f"{what}; the training so far is saved in {run.checkpoint('last')}")
-    return FAILED
-
-
 def _explain(run: RunDir, error: Exception) -> tuple[int, str]:
     """Return the exit status of a failure and one line that says what it was."""
+    from lightning_fabric.utilities.exceptions import MisconfigurationException  # seconds
+
     if isinstance(error, UserError):
         return MISUSED, str(error)
+    if isinstance(error, MisconfigurationException) or "`val_check_interval`" in str(
+        error
+    ):  # Lightning's own
+        return MISUSED, f"trainer: {str(error).partition('. ')[0].strip()}"
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return FAILED, f"{OUT_OF_MEMORY} ({error})"
     if "allocate memory" in str(error):  # what torch says on a CPU
@@ -176,10 +176,8 @@ def _explain(run: RunDir, error: Exception) -> tuple[int, str]:
     return FAILED, (launch.describe_lost(error) or in_a_line(error)) + where
 
 
-def _record(run: RunDir, *, any_rank: bool = False, **values: Any) -> None:
+def _record(run: RunDir, **values: Any) -> None:
     """Write to the run's record; where that cannot be, say the error."""
-    if not any_rank and rank() != 0:
-        return
     try:
         run.update(**values)
     except (OSError, UserError) as error:

@@ -4,6 +4,7 @@ A job of N processes is started by torch's elastic agent, which picks the port, 
 them when one fails. Under ``torchrun`` the processes exist already.
 """
 
+import json
 import logging
 import os
 import re
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -51,15 +52,11 @@ class Machines:
     @classmethod
     def of_environment(cls) -> "Machines":
         """Read what ``variable`` wrote; without it the job has this machine alone."""
-        text = os.environ.get(cls.VARIABLE)
-        if text is None:
-            return cls()
-        index, count, meeting = text.split(",")
-        return cls(int(index), int(count), meeting)
+        return cls(**json.loads(os.environ.get(cls.VARIABLE, "{}")))
 
     def variable(self) -> dict[str, str]:
         """Return the environment variable for the job's process on this machine."""
-        return {self.VARIABLE: f"{self.index},{self.count},{self.meeting}"}
+        return {self.VARIABLE: json.dumps(asdict(self))}
 
 
 def check_machines(trainer: Mapping[str, Any], found: int) -> None:
@@ -77,14 +74,14 @@ def check_machines(trainer: Mapping[str, Any], found: int) -> None:
 
 
 def accelerator(trainer: Mapping[str, Any]) -> str:
-    """Return "cpu", "gpu" or what else the trainer section asks for, "auto" resolved.
+    """Return "cpu", "cuda" or what else the trainer section asks for, "auto" resolved.
 
     Raises:
         UserError: for a GPU where there is none, or a precision the CPU cannot do.
     """
     kind = str(trainer.get("accelerator", "auto"))
     if kind == "auto":
-        kind = "gpu" if torch.cuda.is_available() else "cpu"
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind in ("gpu", "cuda") and not torch.cuda.is_available():
         raise UserError(
             f"trainer.accelerator={kind}: torch sees no CUDA device here; use trainer.accelerator=cpu, or check "
@@ -92,19 +89,15 @@ def accelerator(trainer: Mapping[str, Any]) -> str:
         )
     if kind == "cpu" and str(trainer.get("precision", "")).startswith("16"):
         raise UserError("trainer.precision=16-mixed needs a GPU; on a CPU use trainer.precision=bf16-mixed")
-    return kind
+    return "cuda" if kind == "gpu" else kind
 
 
 def precision(trainer: Mapping[str, Any]) -> str:
     """Return ``trainer.precision``; "auto" is bf16-mixed where the device computes in bfloat16, else 32-true."""
     asked = str(trainer.get("precision") or "32-true")
-    return (
-        asked
-        if asked != "auto"
-        else "bf16-mixed"
-        if _computes_in_bfloat16(accelerator(trainer))
-        else "32-true"
-    )
+    if asked == "auto":
+        return "bf16-mixed" if _computes_in_bfloat16(accelerator(trainer)) else "32-true"
+    return asked
 
 
 def dtype_of_maps(trainer: Mapping[str, Any]) -> torch.dtype:
@@ -118,14 +111,15 @@ def slow_precision(trainer: Mapping[str, Any]) -> str | None:
     kind = accelerator(trainer)
     if not precision(trainer).startswith("bf16") or _computes_in_bfloat16(kind):
         return None
+    device = "GPU" if kind == "cuda" else kind.upper()
     return (
-        f"{precision(trainer)} is imitated: this {kind.upper()} has no instructions for bfloat16, and takes many "
+        f"{precision(trainer)} is imitated: this {device} has no instructions for bfloat16, and takes many "
         "times as long as in float32; use trainer.precision=auto"
     )
 
 
 def _computes_in_bfloat16(kind: str) -> bool:
-    if kind in ("gpu", "cuda"):
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return torch._C._has_mkldnn and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -134,28 +128,28 @@ def process_count(trainer: Mapping[str, Any]) -> int:
     """Return the number of processes on this machine that ``trainer.devices`` asks for.
 
     Raises:
-        UserError: for more GPUs than there are, or a value that is no device count.
+        UserError: for other GPUs than there are, or a value that is no device count.
     """
     devices = trainer.get("devices", 1)
-    gpu = accelerator(trainer) in ("gpu", "cuda")
-    available = torch.cuda.device_count() if gpu else None
+    gpus = range(torch.cuda.device_count()) if accelerator(trainer) == "cuda" else None
     if devices in ("auto", -1, "-1"):
-        count = available or 1
-    elif isinstance(devices, list | tuple):
-        count = len(devices)
-    else:
-        try:
-            count = int(devices)
-        except (TypeError, ValueError) as error:
+        return len(gpus or (0,))
+    if isinstance(devices, list | tuple):
+        if not devices or gpus is None or len({*devices} & {*gpus}) < len(devices):
             raise UserError(
-                f'trainer.devices={devices!r} must be a number, a list of GPU indices, or "auto"'
-            ) from error
-    if count < 1 or (available is not None and count > available):
+                f"trainer.devices={devices}: a list names GPUs that there are, each once by its number from 0"
+            )
+        return len(devices)
+    try:
+        count = int(devices)
+    except (TypeError, ValueError) as error:
         raise UserError(
-            f"trainer.devices={devices}: there are {available or 'no'} GPUs here"
-            if gpu
-            else f"trainer.devices={devices} must be 1 or more"
-        )
+            f'trainer.devices={devices!r} must be a number, a list of GPU indices, or "auto"'
+        ) from error
+    if count < 1:
+        raise UserError(f"trainer.devices={devices} must be 1 or more")
+    if gpus is not None and count > len(gpus):
+        raise UserError(f"trainer.devices={devices}: there are {len(gpus) or 'no'} GPUs here")
     return count
 
 
@@ -169,20 +163,13 @@ def join_group(trainer: Mapping[str, Any]) -> None:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if accelerator(trainer) == "cpu" and local > 1:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
-    backend = "cpu:gloo,cuda:nccl" if accelerator(trainer) in ("gpu", "cuda") else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if accelerator(trainer) == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE)
     if local != process_count(trainer):
         raise UserError(
             f"trainer.devices={trainer.get('devices')}, but {local} ranks were started per machine"
         )
     check_machines(trainer, dist.get_world_size() // local)
-
-
-def broadcast(value: Any) -> Any:
-    """Return rank 0's ``value`` on every rank."""
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 def everyone(mine: T) -> list[T]:
@@ -210,23 +197,20 @@ def describe_lost(error: Exception) -> str | None:
     """Return what an error says of another rank that is gone or silent; None for any other error."""
     if not dist.is_initialized() or not (isinstance(error, dist.DistError) or _LOST.search(str(error))):
         return None
+    silent = f"did {_SILENCE} {PATIENCE.total_seconds() / 60:g} min"
     ranks = {pid: environment(pid).get("RANK") for pid in children(os.getppid())}
     stopped = [pid for pid, entry in processes().items() if ranks.get(pid) and entry.state in "Tt"]
     if stopped:
         whose = " and ".join(f"rank {ranks[pid]}, process {pid}," for pid in stopped)
-        return f"{whose} was stopped (SIGSTOP) and did {_SILENCE} {_minutes(PATIENCE)}"
+        return f"{whose} was stopped (SIGSTOP) and {silent}"
     if re.search("timed out|timeout", str(error), re.IGNORECASE):
-        return f"another rank hangs: it did {_SILENCE} {_minutes(PATIENCE)}"
+        return f"another rank hangs: it {silent}"
     return f"rank {rank()} lost the connection to another rank, which ended without a word"
 
 
 def is_silence(error: str | None) -> bool:
     """Whether a run failed for a rank that did not answer, which is killed afterwards."""
     return _SILENCE in (error or "")
-
-
-def _minutes(time: timedelta) -> str:
-    return f"{time.total_seconds() / 60:g} min"
 
 
 def describe_exit(status: int) -> str:
@@ -278,7 +262,7 @@ def _cause(codes: list[int]) -> int:
     """
     killed = [
         code for code in codes if code < 0 and code != -signal.SIGTERM
-    ]  # the agent ends the rest by SIGTERM
+    ]  # by which the agent ends the rest
     own = killed or [code for code in codes if code == MISUSED] or codes
     return 128 - own[0] if own[0] < 0 else max(1, own[0])  # minus a signal, as the shell counts
 
@@ -323,14 +307,14 @@ class StopRequest:
         self.failure: str | None = None
         self.orderly = False
         self._first = 0.0
-        self._previous = stop_handlers()
+        # Elsewhere Python lets nobody take them.
+        self._previous = stop_handlers() if threading.current_thread() is threading.main_thread() else {}
         self.listen()
 
     def listen(self) -> None:
         """Take the signals, also back from a library that took them."""
-        if threading.current_thread() is threading.main_thread():
-            for number in self._previous:
-                signal.signal(number, self._on_signal)
+        for number in self._previous:
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: Any) -> None:
         first, now = self.signal is None, time.monotonic()
@@ -366,6 +350,5 @@ class StopRequest:
 
     def restore(self) -> None:
         """Give the signals back."""
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

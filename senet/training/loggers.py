@@ -67,7 +67,8 @@ class CsvFiles(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write one row, to the file its kind belongs to."""
         table = self.epochs if any(key.startswith("val") for key in metrics) else self.steps
-        values = {k: (int(v) if k == "epoch" else round(float(v), 6)) for k, v in metrics.items()}
+        values = {key: round(float(value), 6) for key, value in metrics.items()}
+        values |= {"epoch": int(metrics["epoch"]), "lr": float(f"{metrics['lr']:.6g}")}  # which may be tiny
         table.append({"step": step, **values})
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from senet.data import Batch, stream_seed
@@ -14,7 +15,6 @@ from senet.data.datasets import BadImages
 from senet.data.module import ImageData
 from senet.data.timings import Timings
 from senet.models import Network
-from senet.training.batchnorm import drop_gradients_of_frozen, freeze_batch_norms
 from senet.training.config import RunConfig
 from senet.training.evaluation import EvaluationModule
 from senet.training.launch import everyone
@@ -33,6 +33,10 @@ class ClassificationModule(EvaluationModule):
         config: the run.
         data: the run's data, for class names, sizes and sample names.
         teacher: in evaluation mode, with the data's classes; its weights are no part of checkpoints.
+
+    Attributes:
+        samples_seen: by all ranks.
+        stepped: whether the batch that ends now made an optimiser step, or only added to its gradients.
     """
 
     def __init__(
@@ -57,7 +61,7 @@ class ClassificationModule(EvaluationModule):
         self.samples_seen = 0
         self.val_losses: list[float] = []
         self.best: dict[str, float] = {}
-        self._stepped = self._norms_frozen = False
+        self.stepped = self._norms_frozen = False
         self._train_sums = torch.zeros(3, dtype=torch.float64)  # loss, top-1 hits, images of this epoch
         self._rank_statistics: dict[str, Tensor] = {}
 
@@ -115,7 +119,7 @@ class ClassificationModule(EvaluationModule):
         torch.manual_seed(stream_seed(self.config.seed, "step", self.samples_seen, self.global_rank))
         at = self.progress()
         if self.config.batch_norm.frozen(at) and not self._norms_frozen:
-            freeze_batch_norms(self.model)
+            _freeze_batch_norms(self.model)
             self._norms_frozen = True
         factor = self.config.schedule.factor(at)
         base = self.config.optimizer.scaled_lr(self.config.global_batch)
@@ -145,12 +149,12 @@ class ClassificationModule(EvaluationModule):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave the parameters of a frozen BN as they are."""
         if self._norms_frozen:
-            drop_gradients_of_frozen(self.model)
+            _drop_gradients_of_frozen(self.model)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Take the step, then average the weights."""
         super().optimizer_step(*args, **kwargs)
-        self._stepped = True
+        self.stepped = True
         if isinstance(self.ema, AveragedModel):
             at = self.progress()
             if self.trainer.is_last_batch or at.share == 1:
@@ -165,16 +169,17 @@ class ClassificationModule(EvaluationModule):
         """Log a row every ``trainer.log_every_n_steps`` optimiser steps."""
         step = self.trainer.global_step
         every = self.config.trainer.get("log_every_n_steps", 50)
-        stepped, self._stepped = self._stepped, False  # no batch of an accumulated step but the last steps
+        stepped, self.stepped = self.stepped, False  # no batch of an accumulated step but the last steps
         if not stepped or step % every or not self.trainer.is_global_zero:
             return
-        row = {"epoch": self.current_epoch, "samples": self.samples_seen, **self._step_figures(outputs)}
+        # Lightning has divided the loss by the number of accumulated batches.
+        loss = float(outputs["loss"]) * self.trainer.accumulate_grad_batches
+        row = {"epoch": self.current_epoch, "samples": self.samples_seen, "train/step_loss": loss}
         for logger in self.loggers:
-            logger.log_metrics(row, step=step)
+            logger.log_metrics(row | {"lr": self._rate()}, step=step)
 
-    def _step_figures(self, outputs: Any) -> dict[str, float]:
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        return {"train/step_loss": float(outputs["loss"]), "lr": float(rate)}
+    def _rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     # Evaluation -------------------------------------------------------------------------------------------
 
@@ -217,21 +222,13 @@ class ClassificationModule(EvaluationModule):
         for key in results:
             if key.endswith(("/top1", "/top5")):
                 self.best[key] = max(self.best.get(key, 0.0), results[key])
-        loss, hits = self._reduced_train_sums()
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        results |= {"train/loss": loss, "lr": float(rate), "samples": float(self.samples_seen)}
+        sums = torch.tensor(everyone(self._train_sums.tolist()), dtype=torch.float64).sum(0)
+        loss, hits = (sums[:2] / sums[2].clamp(min=1)).tolist()
+        results |= {"train/loss": loss, "lr": self._rate(), "samples": float(self.samples_seen)}
         if not self.config.mixing.on:
             results["train/top1"] = 100 * hits
         # Already reduced over ranks: Lightning only hands it to loggers and callbacks.
         self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in results.items()})
-
-    def _reduced_train_sums(self) -> tuple[float, float]:
-        sums = self._train_sums
-        if self.trainer.world_size > 1:
-            sums = sums.clone()
-            torch.distributed.all_reduce(sums)
-        loss, hits, count = sums.tolist()
-        return loss / max(1.0, count), hits / max(1.0, count)
 
     # Records ----------------------------------------------------------------------------------------------
 
@@ -273,3 +270,23 @@ class ClassificationModule(EvaluationModule):
         if len(sums) == self.trainer.world_size:
             self._train_sums = sums[self.global_rank]
             self._rank_statistics = stored["rank_statistics"][self.global_rank]
+
+
+def _freeze_batch_norms(network: Network) -> None:
+    """Keep every BN in evaluation mode, whatever ``train`` is told."""
+    network.frozen = (*network.frozen, *_batch_norms(network))
+    network.train(network.training)
+
+
+def _drop_gradients_of_frozen(network: Network) -> None:
+    """Take the gradients from every BN in evaluation mode, so that no optimiser moves it.
+
+    ``requires_grad`` stays: DDP waits for every gradient that it knew of at the start.
+    """
+    for norm in _batch_norms(network):
+        if not norm.training:
+            norm.zero_grad()
+
+
+def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
+    return [module for module in network.modules() if isinstance(module, _BatchNorm)]

@@ -1,17 +1,16 @@
 """The training objective: the loss, label smoothing, and the mixing of images and labels."""
 
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from senet.errors import UserError
 from senet.ranges import NotNegative, Positive, PositiveShare, Share, ShareBelowOne
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class LossConfig:
     """The loss, and how much of it is the word of a teacher (Hinton et al. 2015, arXiv 1503.02531).
 
@@ -28,10 +27,6 @@ class LossConfig:
     teacher: str | None = None
     teacher_share: PositiveShare = 0.5
     temperature: Positive = 2.0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.label_smoothing < 1:
-            raise UserError(f"loss.label_smoothing={self.label_smoothing} must lie in [0, 1)")
 
     def __call__(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean loss of logits (B, K) and labels (B,) or class probabilities (B, K)."""
@@ -52,7 +47,7 @@ class LossConfig:
         return torch.lerp(loss, self.temperature**2 * apart, self.teacher_share)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config={"extra": "forbid"})
 class MixConfig:
     """Mixup and CutMix; a batch gets one of those that are on, with equal chance.
 
@@ -65,10 +60,6 @@ class MixConfig:
     mixup: NotNegative = 0.0
     cutmix: NotNegative = 0.0
     probability: Share = 1.0
-
-    def __post_init__(self) -> None:
-        if self.mixup < 0 or self.cutmix < 0 or not 0 <= self.probability <= 1:
-            raise UserError(f"mixing: alphas must not be negative and probability lie in [0, 1], not {self}")
 
     @property
     def on(self) -> bool:

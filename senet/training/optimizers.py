@@ -1,5 +1,6 @@
 """Optimisers from torch and timm, their parameter groups, and the learning rate for a global batch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -82,6 +83,13 @@ class AdamWConfig(OptimizerConfig):
         return torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=self.eps)
 
 
+def _timm() -> Any:
+    """Return ``timm.optim``, which takes seconds to import and exports its names without type information."""
+    import timm.optim
+
+    return timm.optim
+
+
 @dataclass(frozen=True)
 class LambConfig(OptimizerConfig):
     """timm's LAMB, with its gradient clipping by norm left to ``trainer.gradient_clip_val``.
@@ -97,19 +105,8 @@ class LambConfig(OptimizerConfig):
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         """Return the optimiser over parameter groups."""
-        from timm.optim.lamb import Lamb
-
-        optimizer: torch.optim.Optimizer = Lamb(
-            groups, lr=lr, betas=self.betas, eps=self.eps, max_grad_norm=None
-        )
-        return optimizer
-
-
-def _timm() -> Any:
-    """Return ``timm.optim``, which takes seconds to import and exports its names without type information."""
-    import timm.optim
-
-    return timm.optim
+        make: Callable[..., torch.optim.Optimizer] = _timm().Lamb
+        return make(groups, lr=lr, betas=self.betas, eps=self.eps, max_grad_norm=None)
 
 
 @dataclass(frozen=True)
@@ -137,18 +134,15 @@ class TimmConfig(OptimizerConfig):
                 f'optimizer.kind="{self.kind}": timm has no such optimiser{did_you_mean(self.kind, names)}'
             )
         info = timm.get_optimizer_info(self.kind)
+        needs = (
+            "second derivatives"
+            if info.second_order
+            else f"{info.opt_class}, which is not installed with senet"
+        )
         if info.second_order or not isinstance(info.opt_class, type):
-            why = (
-                "second derivatives"
-                if info.second_order
-                else f"{info.opt_class}, which is not installed with senet"
-            )
-            raise UserError(f"optimizer.kind={self.kind} needs {why}: take another")
-        has = {
-            "momentum": info.has_momentum,
-            "betas": info.has_betas and info.num_betas == 2,
-            "eps": info.has_eps,
-        }
+            raise UserError(f"optimizer.kind={self.kind} needs {needs}: take another")
+        betas = info.has_betas and info.num_betas == 2
+        has = {"momentum": info.has_momentum, "betas": betas, "eps": info.has_eps}
         for key in self._given():
             if not has[key]:
                 raise UserError(f"optimizer.{key} has no effect here: {self.kind} has none; drop it")
@@ -159,10 +153,8 @@ class TimmConfig(OptimizerConfig):
 
     def build(self, groups: list[dict[str, Any]], lr: float) -> torch.optim.Optimizer:
         """Return the optimiser over parameter groups."""
-        optimizer: torch.optim.Optimizer = _timm().create_optimizer_v2(
-            groups, opt=self.kind, lr=lr, **self._given()
-        )
-        return optimizer
+        make: Callable[..., torch.optim.Optimizer] = _timm().create_optimizer_v2
+        return make(groups, opt=self.kind, lr=lr, **self._given())
 
 
 AnyOptimizer = Annotated[SGDConfig | AdamWConfig | LambConfig | TimmConfig, Field(discriminator="name")]

@@ -23,12 +23,9 @@ from senet.models import Network, count_macs, count_parameters, create_model
 from senet.nn.tail import plan_tails, set_drop_path, set_kernels
 from senet.rundir import RunDir
 from senet.training import launch
-from senet.training.callbacks.agreement import RanksAgree
-from senet.training.callbacks.checkpoints import Checkpoints
-from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.checkpoints import Checkpoints, OrderlyStop
+from senet.training.callbacks.checks import FiniteLossGuard, RanksAgree, TailsRun
 from senet.training.callbacks.progress import ProgressReport, readable
-from senet.training.callbacks.stop import OrderlyStop
-from senet.training.callbacks.tails import TailsRun
 from senet.training.config import RunConfig
 from senet.training.console import rank, say
 from senet.training.launch import StopRequest
@@ -51,9 +48,11 @@ def train(run: RunDir, config: RunConfig, stop: StopRequest) -> None:
     network = build_network(config, data, resumed=start is not None)
     module = ClassificationModule(network, config, data, load_teacher(config, data, run))
     settings = {**config.trainer, "precision": precision_of(run, config.trainer)}
-    tails = plan_tails(network, *_maps(config, data, settings)) if rank() == 0 else None
+    pre, device = data.preprocessing, launch.accelerator(settings)
+    batch = (data.config.batch_size, pre.channels, pre.size, pre.size)
+    tails = plan_tails(network, batch, device, launch.dtype_of_maps(settings)) if rank() == 0 else None
 
-    progress = ProgressReport()
+    progress = ProgressReport(module)
     guard = FiniteLossGuard(run)
     callbacks = [
         guard,
@@ -124,15 +123,6 @@ def precision_of(run: RunDir, trainer: Mapping[str, Any]) -> str:
     """Return the precision of a run; "auto" is what it was where the run began, also on another machine."""
     began = run.record().get("precision") if trainer.get("precision") == "auto" else None
     return str(began or launch.precision(trainer))
-
-
-def _maps(
-    config: RunConfig, data: ImageData, settings: Mapping[str, Any]
-) -> tuple[tuple[int, int, int, int], str, torch.dtype]:
-    """Return the shape of a batch, the device and the dtype of the maps."""
-    pre, kind = data.preprocessing, launch.accelerator(settings)
-    image = (data.config.batch_size, pre.channels, pre.size, pre.size)
-    return image, "cuda" if kind == "gpu" else kind, launch.dtype_of_maps(settings)
 
 
 def build_network(config: RunConfig, data: ImageData, *, resumed: bool = False) -> Network:

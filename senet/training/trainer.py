@@ -11,11 +11,13 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.plugins import TorchCheckpointIO
 from pytorch_lightning.plugins.layer_sync import LayerSync
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from senet.nn.batchnorm import synchronise, unsynchronise
 from senet.training import launch
+from senet.training.console import rank
 from senet.weights.checkpoint import read_checkpoint, seal
 
 # torch 2.15 calls it anew, and warns of the old name.
@@ -54,6 +56,10 @@ def build_trainer(settings: Mapping[str, Any], directory: Path, **ours: Any) -> 
     arguments = dict(settings)
     arguments["accelerator"] = launch.accelerator(settings)
     arguments["precision"] = launch.precision(settings)
+    if not isinstance(settings.get("devices"), list | tuple):  # which name GPUs
+        arguments["devices"] = launch.process_count(settings)
+    # Lightning takes it from RANK or SLURM_PROCID, whoever has set them.
+    rank_zero_only.rank = rank()  # type: ignore[attr-defined]
     # On a GPU cuDNN tries its algorithms once per shape and keeps the fastest; which one it is may change roundings.
     arguments.setdefault("benchmark", not settings.get("deterministic"))
     # Step rows and the repeated batch are ours (module.py, data/loader.py); Lightning only warns about them.

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from senet.training.callbacks.agreement import RanksAgree, checksum
+from senet.training.callbacks.checks import RanksAgree, checksum
 
 
 def test_checksum_sees_every_bit_and_every_place():

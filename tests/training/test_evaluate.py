@@ -10,7 +10,7 @@ from senet import UserError, create_model
 from senet.rundir import RunDir
 from senet.training.config import EvalConfig
 from senet.training.entry import new_evaluation
-from senet.training.evaluate import build_data
+from senet.training.evaluation import build_data
 from senet.weights import read_checkpoint
 from senet.weights.trained import of_checkpoint
 

@@ -19,7 +19,7 @@ from senet.files import once
 from senet.ledger import Ledger
 from senet.rundir import RunDir
 from senet.training.callbacks.checkpoints import Checkpoints
-from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.checks import FiniteLossGuard
 from senet.training.evaluation import EvaluationModule
 from senet.training.loggers import CsvTable
 from senet.weights import read_checkpoint

@@ -22,6 +22,8 @@ MISTAKES = [
     ("data=imagefoldr", 'did you mean "imagefolder"'),
     ("model=se_resnet5", "model=se_resnet5: there is no such choice"),
     ("+ema.decy=0.9", 'ema.decy; did you mean "ema.decay"'),
+    ("trainer.max_time='00:01:00:00'", "add it with +trainer.max_time=VALUE"),
+    ("data.sampling=null data.sampling.fold=3", "there is no key data.sampling.fold"),
     ("+trainer.max_epoch=3", 'did you mean "trainer.max_epochs"'),
     ("+trainer.callbacks=3", "decided by the run"),
     ("trainer.max_epochs=abc", "trainer.max_epochs='abc'"),
@@ -39,13 +41,18 @@ MISTAKES = [
     ("trainer.devices=x", "must be a number"),
     ("data.batch_size=0", "batch_size"),
     ("data.batch_size=2000", "do not fill one global batch"),
+    ("data.batch_size=8 trainer.limit_train_batches=1e-4", "trainer: You requested to check 0.0001 of the"),
+    (
+        "data.batch_size=8 +trainer.val_check_interval=999",
+        "trainer: `val_check_interval` (999) must be less than",
+    ),
     ("augment.crop=random_resized", "not on a data set held in memory"),
     ("data.preprocessing.size=300 data.preprocessing.resize=256", "must be at least size"),
 ]
 
 
 @pytest.mark.parametrize(("overrides", "words"), MISTAKES, ids=[o for o, _ in MISTAKES])
-def test_one_clear_line(overrides: str, words: str, compose, train, tmp_path: Path, monkeypatch):
+def test_one_clear_line(overrides: str, words: str, compose, tmp_path: Path, monkeypatch, capsys):
     typed = overrides.split()
     monkeypatch.setattr("sys.argv", [str(Path(__file__).parents[2] / "train.py"), *typed])
     try:
@@ -64,6 +71,7 @@ def test_one_clear_line(overrides: str, words: str, compose, train, tmp_path: Pa
             entry._start("train", run, config)
         assert stopped.value.code == 2
         assert not run.path.exists()
+        assert words in capsys.readouterr().err
         return
     assert words in message
     assert "\n" not in message
@@ -88,6 +96,16 @@ def test_from_the_command_line(command: Callable, tmp_path: Path):
     ]
 
 
+def test_an_evaluation_knows_its_own_keys(compose):
+    for overrides, words in (
+        ("wich=best", 'did you mean "which"'),
+        ("data.workers=0", "no data set was chosen"),
+    ):
+        with pytest.raises(HydraException) as caught:
+            compose(overrides, name="eval")
+        assert words in entry.explain(caught.value)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainer", [{"num_nodes": "x"}, {"devices": {"gpu": 1}}, {"accelerator": 7}, None])
 def test_how_many_processes_is_checked_before_anything_is_made(trainer):
@@ -98,8 +116,9 @@ def test_how_many_processes_is_checked_before_anything_is_made(trainer):
 def test_a_resumed_run_is_looked_at_on_the_machines_it_had(tmp_path: Path):
     run = RunDir.create(tmp_path, "run", {"trainer": {"devices": 2, "num_nodes": 2, "max_epochs": 3}}, {})
     typed = [f"resume={run.path}", "trainer.max_epochs=5"]
-    found = entry.resumed_trainer(run.path, {"devices": 1, "num_nodes": 1, "max_epochs": 5}, typed)
-    assert found == {"devices": 2, "num_nodes": 2, "max_epochs": 5}
+    found, changes = entry.continued(run.path, typed)
+    assert found["trainer"] == {"devices": 2, "num_nodes": 2, "max_epochs": 5}
+    assert changes == ["trainer.max_epochs=5"]
 
 
 def test_empty_class_and_corrupt_image(train, image_tree: Path, tmp_path: Path):

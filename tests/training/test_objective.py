@@ -5,7 +5,6 @@ from timm.loss import BinaryCrossEntropy
 from torch import Tensor
 from torchvision.transforms import v2
 
-from senet import UserError
 from senet.data import Batch, Preprocessing
 from senet.data.inputs import InputStep
 from senet.training.evaluation import figures, gather, predict
@@ -52,9 +51,9 @@ def test_either_kind_of_mixing_and_none_occur():
 
 
 def test_impossible_values():
-    with pytest.raises(UserError, match="probability"):
+    with pytest.raises(ValueError, match="probability"):
         MixConfig(probability=2)
-    with pytest.raises(UserError, match="label_smoothing"):
+    with pytest.raises(ValueError, match="label_smoothing"):
         LossConfig(label_smoothing=1.0)
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 
+from senet import UserError
 from senet.rundir import RunDir
-from senet.training.callbacks.stop import end_after_this_step
+from senet.training import launch
+from senet.training.callbacks.checkpoints import end_after_this_step
 from senet.training.entry import check_run, run_record
 from senet.training.launch import Machines
 from senet.training.trainer import build_trainer
@@ -222,6 +225,39 @@ def test_lightning_listens_where_we_tell_it_to_stop(tmp_path: Path):
     assert not trainer.received_sigterm
     end_after_this_step(trainer)
     assert trainer.received_sigterm
+
+
+@pytest.mark.parametrize("devices", [-1, "auto", 1, "1", None])
+def test_a_cpu_is_one_device(devices, tmp_path: Path):
+    settings = {"accelerator": "cpu"} | ({} if devices is None else {"devices": devices})
+    assert launch.process_count(settings) == 1
+    assert build_trainer(settings, tmp_path, logger=False).num_devices == 1
+
+
+def test_a_list_of_devices_names_gpus_that_there_are(monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(UserError, match="a list names GPUs"):
+        launch.process_count({"accelerator": "cpu", "devices": [0, 1]})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert launch.process_count({"accelerator": "gpu", "devices": [1]}) == 1
+    assert launch.process_count({"accelerator": "gpu", "devices": "auto"}) == 2
+    for devices in ([0, 0], [2], []):
+        with pytest.raises(UserError, match="a list names GPUs"):
+            launch.process_count({"accelerator": "gpu", "devices": devices})
+    with pytest.raises(UserError, match="there are 2 GPUs here"):
+        launch.process_count({"accelerator": "gpu", "devices": 3})
+
+
+def test_a_run_beside_others_that_are_no_ranks_of_it_leaves_its_records(
+    train, monkeypatch: pytest.MonkeyPatch
+):
+    """As where Kubeflow sets RANK, or ``srun`` SLURM_PROCID, for jobs of one process each."""
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(rank_zero_only, "rank", 1)  # what Lightning makes of it when it is imported
+    run = RunDir(train(*TINY, "debug=one_batch"))
+    assert run.record()["status"] == "finished"
+    assert len(run.metrics()) == 1
+    assert run.log_file.is_file()
 
 
 @pytest.mark.slow

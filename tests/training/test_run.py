@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from senet.rundir import RunDir
-from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.checks import FiniteLossGuard
 from senet.training.callbacks.progress import in_lines
 from senet.training.entry import resume_run
+from senet.training.loggers import CsvFiles
+from senet.training.module import ClassificationModule
 from senet.weights import read_checkpoint
 
 QUICK = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.val_images=39",
@@ -99,6 +101,33 @@ def test_last_epoch_rate_is_the_schedules(train):
     assert rates == pytest.approx([0.00125, 0.0125, 0.00125, 0.000125])
 
 
+def test_a_row_holds_the_loss_of_its_steps_last_batch(train, monkeypatch):
+    """Also where a step accumulates the gradients of several batches, the last of an epoch of fewer."""
+    losses = []
+    original = ClassificationModule.training_step
+
+    def record(self, batch, batch_idx):
+        loss = original(self, batch, batch_idx)
+        losses.append(float(loss.detach()))
+        return loss
+
+    monkeypatch.setattr(ClassificationModule, "training_step", record)
+    one = ("trainer.log_every_n_steps=1", "trainer.max_epochs=1")
+    run = train(*QUICK, *one, "trainer.accumulate_grad_batches=4")
+    assert [float(row["train/step_loss"]) for row in rows(run / "steps.csv")] == pytest.approx(
+        [losses[3], losses[5]], abs=1e-6
+    )
+    assert float(rows(run / "metrics.csv")[0]["train/loss"]) == pytest.approx(sum(losses) / 6, abs=1e-6)
+
+
+def test_a_tiny_rate_is_not_recorded_as_none(tmp_path: Path):
+    files = CsvFiles(RunDir.create(tmp_path, "run", {}, {}), 0)
+    files.log_metrics({"epoch": 0, "val/loss": 1 / 3, "lr": 3.1234567e-8}, step=1)
+    assert rows(files.epochs.path) == [
+        {"step": "1", "epoch": "0", "val/loss": "0.333333", "lr": "3.12346e-08"}
+    ]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [("ema.decay=0.9",), ("mixing.mixup=0.2", "trainer.accumulate_grad_batches=2")]
@@ -126,6 +155,33 @@ def test_killed_in_mid_epoch_and_resumed_is_bit_exact(train, monkeypatch, option
     ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (whole, broken))
     for key in ("best", "last", "train_loss", "samples_seen", "steps"):
         assert ours[key] == theirs[key]
+
+
+def test_nothing_is_saved_amid_a_step(train, monkeypatch):
+    """A checkpoint does not hold the gradients of the batches that a step has accumulated so far."""
+    options = (
+        *QUICK,
+        "trainer.accumulate_grad_batches=3",
+        "checkpoint.every_n_steps=1",
+        "trainer.max_epochs=1",
+    )
+    whole = train(*options)
+    original, batches = FiniteLossGuard.on_train_batch_end, []
+
+    def crash(self, *arguments):
+        original(self, *arguments)
+        batches.append(1)
+        if len(batches) in (2, 2 + 5):  # amid the first step; in the second attempt amid the second
+            raise RuntimeError("power cut")
+
+    monkeypatch.setattr(FiniteLossGuard, "on_train_batch_end", crash)
+    broken = RunDir(train(*options, expect=1))
+    assert not broken.checkpoint("last").exists()
+    broken.start_over()
+    train(resume=broken.path, expect=1)
+    assert read_checkpoint(broken.checkpoint("last")).step == 1
+    train(resume=broken.path)
+    assert_equal(weights(whole), weights(broken.path))
 
 
 @pytest.mark.slow

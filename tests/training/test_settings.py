@@ -171,7 +171,8 @@ def test_one_line(overrides: str, words: str, monkeypatch):
 @pytest.mark.parametrize(
     "overrides",
     ["", "augment.crop=none", "debug=overfit", "recipe=cifar", "schedule=step", "optimizer=lamb", "ema.decay=0.9",
-     "data=imagefolder recipe=rsb_a2", "experiment=cifar10_se_resnet20"],
+     "data=imagefolder recipe=rsb_a2", "experiment=cifar10_se_resnet20",
+     "schedule.warmup_epochs=2 data.sampling.sizes=[[0,8]] trainer.max_epochs=-1 trainer.max_steps=99"],
 )  # fmt: skip
 def test_defaults_and_recipes_are_not_the_users_doing(overrides: str):
     assert answer(*overrides.split()) == ""

@@ -1,1 +1,1 @@
-"""Lightning callbacks of a run, a file each."""
+"""Lightning callbacks of a run: what is looked at, saved and shown while it trains."""

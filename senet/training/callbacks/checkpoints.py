@@ -1,16 +1,17 @@
-"""The checkpoints ``best``, ``last`` and the one before it, always whole and always what their names say."""
+"""How a run is saved and stopped: checkpoints that are always whole, and all ranks end after the same step."""
 
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from senet.files import atomically
 from senet.nn.batchnorm import average_running_statistics
 from senet.rundir import PREFIX, RunDir, link_latest
-from senet.training.callbacks.guard import FiniteLossGuard
+from senet.training.callbacks.checks import FiniteLossGuard
 from senet.training.config import CheckpointConfig
 from senet.training.launch import StopRequest
 from senet.training.module import ClassificationModule
@@ -60,9 +61,7 @@ class Checkpoints(Checkpoint):
             if "study" not in self.run.record():
                 link_latest(self.run.path)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Save in mid-epoch, every n optimiser steps; see to it that training ends with a validation or a save."""
         every, step = self.config.every_n_steps, trainer.global_step
         ends = is_last_step(trainer)
@@ -70,8 +69,9 @@ class Checkpoints(Checkpoint):
             # Lightning asks these after this hook: whatever the interval is, validate now, and save after it.
             trainer.check_val_every_n_epoch = trainer.val_check_batch = 1
             return
-        # The end of an epoch saves after its validation.
-        due = bool(every) and step % (every or 1) == 0 and not trainer.is_last_batch
+        assert isinstance(pl_module, ClassificationModule)
+        # The end of an epoch saves after its validation; amid a step, its gradients so far would be lost.
+        due = bool(every) and step % (every or 1) == 0 and pl_module.stepped and not trainer.is_last_batch
         if (due or ends) and step != self._saved_step:
             self._save(trainer, pl_module, "last")
 
@@ -82,8 +82,6 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save ``best`` if it is, and ``last``."""
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
         assert isinstance(pl_module, ClassificationModule)
         chosen = PREFIX["ema" if pl_module.ema is not None else "raw"]
         top1 = pl_module.results[f"{chosen}/top1"]
@@ -129,3 +127,55 @@ def is_last_step(trainer: Trainer) -> bool:
     epochs = trainer.max_epochs is not None and 0 < trainer.max_epochs <= trainer.current_epoch + 1
     steps = 0 < trainer.max_steps <= trainer.global_step
     return steps or (epochs and trainer.is_last_batch) or trainer.should_stop
+
+
+class OrderlyStop(Callback):
+    """Let all ranks leave the training loop together once one of them was sent Ctrl-C or SIGTERM.
+
+    Lightning's own handler of SIGTERM starts a broadcast wherever it interrupts, in the middle of another
+    collective too, and lets each rank leave after the step it happens to be in. So ours replaces it.
+
+    Args:
+        request: that the process listens with.
+    """
+
+    def __init__(self, request: StopRequest) -> None:
+        self.request = request
+        self._waits = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """From here on there is a step to finish."""
+        self.request.orderly = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals back from Lightning."""
+        self.request.listen()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After an optimiser step, tell Lightning if the ranks agree to stop: it ends the run after this hook."""
+        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
+        if not accumulating and self.request.agreed():
+            end_after_this_step(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the validation that follows the last step: a resumed run would leave out one that was cut short."""
+        self._waits = trainer.received_sigterm
+        end_after_this_step(trainer, False)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with the stop, now that the validation is saved."""
+        end_after_this_step(trainer, self._waits)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows has no step to finish."""
+        self.request.orderly = False
+
+
+def end_after_this_step(trainer: Trainer, yes: bool = True) -> None:
+    """Let the training loop end as after a SIGTERM: what runs between two steps then raises SIGTERMException.
+
+    Private in Lightning: its public ``should_stop`` would finish the epoch's validation first.
+    """
+    trainer._signal_connector.received_sigterm = yes

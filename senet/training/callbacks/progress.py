@@ -39,22 +39,25 @@ def in_lines(parts: Sequence[str], width: int = 80) -> str:
 class ProgressReport(Callback):
     """One line per epoch; between them, on a terminal, a bar over the whole run.
 
+    Args:
+        module: that is trained.
+
     Attributes:
         rates: images/s of every training epoch, validation left out, over all devices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, module: ClassificationModule) -> None:
+        self.module = module
         self.rates: list[float] = []
         self._bar: Any = tqdm(disable=True)
         self._mark = (0.0, 0)
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
         """Open the bar over all samples of the run; a resume in mid-epoch starts no epoch, so start the clock."""
-        assert isinstance(pl_module, ClassificationModule)
-        self._mark = (time.perf_counter(), pl_module.samples_seen)
+        self.on_train_epoch_start()
         self._bar = tqdm(
-            total=pl_module.progress().total_samples,
-            initial=pl_module.samples_seen,
+            total=self.module.progress().total_samples,
+            initial=self.module.samples_seen,
             unit=" images",
             unit_scale=True,
             dynamic_ncols=True,
@@ -63,31 +66,27 @@ class ProgressReport(Callback):
             disable=None if trainer.is_global_zero else True,  # None: where there is no terminal
         )
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, *_: Any) -> None:
         """Start the epoch's clock."""
-        assert isinstance(pl_module, ClassificationModule)
-        self._mark = (time.perf_counter(), pl_module.samples_seen)
+        self._mark = (time.perf_counter(), self.module.samples_seen)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move the bar; stop the clock at the end of the epoch, before validation."""
-        assert isinstance(pl_module, ClassificationModule)
-        self._bar.update(pl_module.samples_seen - self._bar.n)
+        seen = self.module.samples_seen
+        self._bar.update(seen - self._bar.n)
         if batch_idx % 50 == 49:
-            self._bar.set_postfix_str(f"waited {100 * pl_module.data.timings.waiting_share:.0f} %")
+            self._bar.set_postfix_str(f"waited {100 * self.module.data.timings.waiting_share:.0f} %")
         if trainer.is_last_batch:
             start, samples = self._mark
-            if start:
-                seconds = time.perf_counter() - start
-                self.rates.append((pl_module.samples_seen - samples) / max(seconds, 1e-9))
+            self.rates.append((seen - samples) / max(time.perf_counter() - start, 1e-9))
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
         """Print the epoch's line."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, ClassificationModule)
-        r = pl_module.results
+        r = self.module.results
         of = f"/{trainer.max_epochs}" if (trainer.max_epochs or 0) > 0 else ""
         parts = [f"epoch {trainer.current_epoch + 1:>3}{of}"]
         parts += [f"loss {r['train/loss']:.3f} val {r['val/loss']:.3f}"]
@@ -95,8 +94,8 @@ class ProgressReport(Callback):
         if "val_ema/top1" in r:
             parts.append(f"average {r['val_ema/top1']:.2f}")
         if self.rates:  # none before the end of the first epoch
-            parts.append(f"{self.rates[-1]:,.0f}/s  {self._remaining(pl_module)}")
-        timings = pl_module.data.timings
+            parts.append(f"{self.rates[-1]:,.0f}/s  {self._remaining()}")
+        timings = self.module.data.timings
         waiting = timings.waiting_share
         if waiting >= WORTH_SAYING and timings.elapsed >= WORTH_SECONDS:
             parts.append(f"waited for data {100 * waiting:.0f} %")
@@ -104,18 +103,18 @@ class ProgressReport(Callback):
         say(in_lines(parts))
         self._bar.refresh()
 
-    def _remaining(self, module: ClassificationModule) -> str:
-        at = module.progress()
+    def _remaining(self) -> str:
+        at = self.module.progress()
         left = max(0, at.total_samples - at.samples)
         if not left:
             return "done"
         seconds = left / median(self.rates)
         return f"{seconds / 3600:.3g} h left" if seconds >= 3600 else f"{readable(seconds)} left"
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_end(self, *_: Any) -> None:
         """Close the bar."""
         self._bar.close()
 
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+    def on_exception(self, *_: Any) -> None:
         """Close the bar."""
         self._bar.close()
