@@ -25,18 +25,13 @@ PACKAGES = (
 
 
 def _git(*arguments: str) -> str | None:
+    command, here = ["git", *arguments], Path(__file__).parent
     try:
-        result = subprocess.run(
-            ["git", *arguments],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
+        return subprocess.check_output(
+            command, cwd=here, stderr=subprocess.DEVNULL, text=True, timeout=10
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return None
-    return result.stdout.strip()
 
 
 def _version(package: str) -> str | None:
@@ -48,11 +43,13 @@ def _version(package: str) -> str | None:
 
 def describe_environment() -> dict[str, Any]:
     """Return versions, git commit and whether it was changed, processor, memory and GPUs, as plain values."""
-    status = _git("status", "--porcelain")
+    # Where senet is installed in a folder of somebody else's repository, that is not its own.
+    ours = _git("ls-files", "--error-unmatch", Path(__file__).name) is not None
+    status = _git("status", "--porcelain") if ours else None
     return {
         "python": sys.version.split()[0],
         "packages": {package: _version(package) for package in PACKAGES},
-        "git_commit": _git("rev-parse", "HEAD"),
+        "git_commit": _git("rev-parse", "HEAD") if ours else None,
         "git_changed_files": None if status is None else len(status.splitlines()),
         "platform": platform.platform(),
         "cpu_cores": os.cpu_count(),

@@ -142,9 +142,15 @@ def predict(logits: Tensor, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def gather(batches: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    """Return the columns of all batches of all ranks on the CPU, sorted by sample id."""
+    """Return the columns of all batches of all ranks on the CPU, sorted by sample id.
+
+    Raises:
+        UserError: if there is not one image.
+    """
     mine = [torch.cat(column).cpu() for column in zip(*batches, strict=True)]
     shares = [share for share in everyone(mine) if share]
+    if not shares:
+        raise UserError("none of the validation images can be read: senet check says why")
     columns = [torch.cat(column) for column in zip(*shares, strict=True)]
     order = columns[0].argsort()
     return {name: column[order] for name, column in zip(COLUMNS, columns, strict=True)}

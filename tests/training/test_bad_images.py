@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from senet.rundir import RunDir
+
 KEYS = (
     "data=imagefolder",
     "model=se_resnet20",
@@ -54,3 +56,12 @@ def test_evaluation_counts_an_unreadable_image_as_wrong(train, broken: Path, ima
     assert last["val/unreadable"] == 1
     assert len(rows) == 5
     assert last["val/top1"] == pytest.approx(100 * right / 6)
+
+
+def test_no_validation_image_at_all(train, tree):
+    for image in (tree / "val").rglob("*.jpg"):
+        image.write_bytes(b"no image")
+    run = train("data=imagefolder", f"data.root={tree}", "data.preprocessing.size=8", "data.preprocessing.resize=8",
+                "data.in_memory=false", "data.workers=0", "data.batch_size=8", "data.eval_on_bad_image=count",
+                "model=se_resnet20", "trainer.max_epochs=1", expect=2)  # fmt: skip
+    assert "none of the validation images can be read" in RunDir(run).record()["error"]
