@@ -35,13 +35,14 @@ def open_logger(config: WandbConfig, run: RunDir, values: Mapping[str, Any]) -> 
     logging.getLogger("wandb").setLevel(logging.WARNING)
     if rank() != 0:
         return RunLogger()
+    record = run.record()
     try:
         opened = wandb.init(
             dir=run.path,
-            name=run.record()["title"],
+            name=record["title"],
             id=run.path.name.replace("_", "-"),
             project=config.project,
-            group=config.group or str(values["name"]),
+            group=config.group or str(record.get("study") or values["name"]),
             entity=config.entity,
             mode="offline" if config.offline else None,
             tags=list(config.tags),

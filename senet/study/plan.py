@@ -306,7 +306,7 @@ def enter(ledger: Ledger, point: PlannedPoint, seed: int, config: RunConfig) -> 
     )
     job.label = point.label
     if not job.run or not ledger.directory(job).config_file.is_file():
-        placed = RunConfig.of(_in_study(config.values, ledger.path))
+        placed = RunConfig.of({**config.values, "runs_dir": str(ledger.path)})
         record = run_record(placed, job.overrides)
         record |= {"status": "planned", "label": point.label, "study": ledger.path.name}
         record["title"] = f"{point.label} seed {seed}"
@@ -314,11 +314,3 @@ def enter(ledger: Ledger, point: PlannedPoint, seed: int, config: RunConfig) -> 
         job.run, job.status, job.reason, job.handle = run.path.name, "missing", None, None
     ledger.jobs[config.hash] = job
     return job
-
-
-def _in_study(values: dict[str, Any], study: Path) -> dict[str, Any]:
-    """Return a job's configuration with its results in the study's directory and its wandb run in its group."""
-    logger = dict(values["logger"])
-    if logger.get("wandb") is not None:
-        logger["wandb"] = {**logger["wandb"], "group": logger["wandb"].get("group") or study.name}
-    return {**values, "runs_dir": str(study), "logger": logger}

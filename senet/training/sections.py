@@ -85,8 +85,8 @@ class WandbConfig:
     Attributes:
         project: project name.
         entity: user or team; ``None`` takes the account's default.
-        group: runs that belong together; ``None`` takes the run's ``name``, so that seeds and variants of one
-            network and data set stand side by side.
+        group: runs that belong together; ``None`` takes the name of the run's study, or else the run's own, so that
+            seeds and variants of one network and data set stand side by side.
         offline: write locally and need no account; ``wandb sync`` uploads later.
         tags: labels of the run.
     """

@@ -9,14 +9,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+import wandb
 from study_fakes import ROOT, ledger_of, statuses
 
+from senet.integrations.wandb_logger import open_logger
 from senet.rundir import RunDir
 from senet.study import commands
 from senet.training.entry import new_run
 from senet.training.jobs import run_processes
+from senet.training.sections import WandbConfig
 from senet.weights import read_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -171,14 +175,24 @@ def test_search_with_two_ranks_and_a_wandb_run_for_each_trial(command, tmp_path:
     assert result.returncode == 0, result.stdout + result.stderr
     assert "trials    2: 2 complete" in result.stdout
     ledger = ledger_of(tmp_path)
-    groups, rates = [], set()
+    rates = set()
     for job in ledger["jobs"].values():
         run = RunDir(ledger["path"] / job["run"])
         assert json.loads(run.summary_file.read_text())["devices"] == 2
         (offline,) = (run.path / "wandb").glob("offline-run-*")
         assert offline.name.endswith(run.path.name.replace("_", "-"))
         assert "wandb:" not in run.output_file.read_text()  # nothing but our own lines
-        groups.append(run.config()["logger"]["wandb"]["group"])
+        assert run.config()["logger"]["wandb"]["group"] is None
         rates.add(run.config()["optimizer"]["lr"])
-    assert groups == [ledger["name"]] * 2
     assert len(rates) == 2
+
+
+@pytest.mark.parametrize(("record", "asked", "group"), [
+    ({"study": "reduction-1"}, None, "reduction-1"), ({}, None, "se_resnet20-digits"), ({"study": "x"}, "mine", "mine"),
+])  # fmt: skip
+def test_runs_of_a_study_are_a_group_of_wandb(tmp_path: Path, monkeypatch, record, asked, group):
+    given = {}
+    monkeypatch.setattr(wandb, "init", lambda **settings: given.update(settings) or Mock())
+    run = RunDir.create(tmp_path, "x", {}, {"title": "title", **record})
+    open_logger(WandbConfig(group=asked), run, {"name": "se_resnet20-digits"})
+    assert (given["group"], given["name"], given["dir"]) == (group, "title", run.path)
