@@ -1,7 +1,7 @@
 """What every network of the zoo has in common: stem, numbered stages, head, and its SE blocks by name."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,7 @@ class Network(nn.Module):
         frozen: parts that stay in evaluation mode, whatever ``train`` is told (``senet.weights.freeze``).
     """
 
-    record: dict[str, object]
+    record: dict[str, Any]
     frozen: tuple[nn.Module, ...]
 
     def __init__(

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from senet.errors import UserError
+from senet.integrations.inception_resnet_v2 import ResidualInception
 from senet.models import Network, create_model, is_se, model_names, plain_twin, se_twin
 from senet.models.bn_inception import StridePool
 from senet.models.factory import builder
 from senet.models.families import ALL, FAMILIES, trunks
-from senet.integrations.inception_resnet_v2 import ResidualInception
 from senet.models.shake_shake import Shake, TwoPathShortcut
 from senet.models.vgg import VGGHead
 from senet.nn import SEConfig, SqueezeExcitation

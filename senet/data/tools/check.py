@@ -112,16 +112,21 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
         "modes": dict(Counter(finding.mode for finding in findings)),
         "problems": {kind: sorted(paths) for kind, paths in sorted(problems.items()) if paths},
     }
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(Finding._fields)
-    writer.writerows((*finding[:-1], " ".join(finding.problems)) for finding in findings)
-    write_text(out / "manifest.csv", text.getvalue())
+    write_text(out / "manifest.csv", _manifest(findings))
     write_json(out / "check.json", report)
     pictures = _pictures(opened, findings, report["problems"])
     described = describe(report, counts, findings, pictures)
     write_text(out / "check.html", described.encode(errors="replace").decode())
     return report
+
+
+def _manifest(findings: Sequence[Finding]) -> str:
+    """Return what was found in every file, as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(Finding._fields)
+    writer.writerows((*finding[:-1], " ".join(finding.problems)) for finding in findings)
+    return text.getvalue()
 
 
 def manifest_id(findings: Iterable[Finding]) -> str:
