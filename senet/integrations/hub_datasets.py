@@ -34,6 +34,8 @@ class HubRecords(Records):
 
     def read(self, index: int) -> bytes:
         cell = self.table[index][self.image]
+        if cell is None:
+            raise ValueError("the row has no image")
         data: bytes | None = cell["bytes"]
         return read_regular(cell["path"]) if data is None else data
 
@@ -54,11 +56,13 @@ def open_split(name: str, split: SplitName, classes: list[str] | None) -> HubRec
     """
     saved = Path(name).expanduser()
     try:
-        is_saved = (saved / "dataset_dict.json").is_file()
+        is_saved = any((saved / file).is_file() for file in ("dataset_dict.json", "state.json"))
         tables: Any = datasets.load_from_disk(str(saved)) if is_saved else datasets.load_dataset(name)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"data.dataset={name} cannot be had: {reason}") from error
+    if isinstance(tables, datasets.Dataset):  # saved by itself
+        tables = {"train": tables}
     found = next((wanted for wanted in NAMES[split] if wanted in tables), None)
     if found is None:
         hint = "" if split == "train" else "; or set data.val_fraction=0.2"

@@ -1,5 +1,7 @@
 """Any network of timm as one of ours, with SE attached where that is possible."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -41,12 +43,13 @@ class TimmNetwork(Network):
         """
         if not next(self.trunk.parameters()).is_meta:
             return
+        record: dict[str, Any] = self.record
         training = self.trunk.training
         try:
-            self.trunk.eval()(torch.empty(1, self.record["in_channels"], size, size, device="meta"))
+            self.trunk.eval()(torch.empty(1, record["in_channels"], size, size, device="meta"))
         except AssertionError as error:
             raise UserError(
-                f"{self.record['options']['timm_name']} does not take images of {size} pixels ({error}): it is meant "
+                f"{record['options']['timm_name']} does not take images of {size} pixels ({error}): it is meant "
                 f"for data.preprocessing.size={self.input_size}"
             ) from error
         except Exception:

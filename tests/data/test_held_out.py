@@ -252,6 +252,8 @@ def test_a_data_set_of_the_hub_as_a_folder(image_tree: Path, tmp_path: Path):
     assert records.identity() == open_split(str(tmp_path / "hub"), "train", None).identity()
     with pytest.raises(UserError, match=r"has no val split; it has train; or set data\.val_fraction"):
         open_split(str(tmp_path / "hub"), "val", None)
+    table.save_to_disk(str(tmp_path / "alone"))  # a table, and no dictionary of splits
+    assert open_split(str(tmp_path / "alone"), "train", None).labels.tolist() == records.labels.tolist()
     unlabelled = datasets.Dataset.from_dict({**rows, "kind": ["cat", None] * 8}, features)
     datasets.DatasetDict({"train": unlabelled}).save_to_disk(str(tmp_path / "unlabelled"))
     with pytest.raises(UserError, match="train has images without a label"):
