@@ -32,9 +32,10 @@ class Unwrapped(NamedTuple):
 
     @property
     def is_average(self) -> bool:
-        """Whether this is called an average of weights."""
+        """Whether this is called an average of weights, or counts its updates as torch's ``AveragedModel`` does."""
         words = self.prefix.lower().replace(".", "_").split("_")
-        return "ema" in words or "averaged" in words or "swa" in words
+        counter = f"{self.prefix.removesuffix('module.')}n_averaged"
+        return not {"ema", "averaged", "swa"}.isdisjoint(words) or counter in self.dropped
 
     def describe(self) -> str:
         """Return what was taken and what was left, in words."""

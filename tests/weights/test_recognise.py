@@ -68,6 +68,10 @@ def test_raw_or_averaged_weights_of_a_foreign_file(tmp_path):
     for which, source in (("raw", raw), ("ema", averaged), ("auto", averaged)):
         load_weights(str(path), network, which)
         assert same(source, network)
+    torch.save(torch.optim.swa_utils.AveragedModel(averaged).state_dict(), path)
+    for which in ("raw", "ema", "auto"):
+        load_weights(str(path), network, which)
+        assert same(averaged, network)
     torch.save({"student": raw.state_dict(), "teacher": averaged.state_dict()}, path)
     with pytest.raises(UserError, match=r'holds 2 networks, under "student\." and "teacher\."'):
         load_weights(str(path), network)
