@@ -82,7 +82,7 @@ def create_model(
     _check("num_classes", num_classes, Count)
     _check("in_channels", in_channels, Count)
     for option, value in options.items():
-        _check(f"model.{option}", value, get_type_hints(build, include_extras=True)[option])
+        _check(f"model.{option}", value, get_type_hints(build, include_extras=True).get(option, Any))
     given = {**arguments, **family.options, **options}
     network = build(se=se, num_classes=num_classes, in_channels=in_channels, **given)
     if se is not None:

@@ -125,7 +125,8 @@ def _pairs(model: nn.Module, graph: fx.Graph) -> Iterator[tuple[str, str]]:
         if len(node.users) != 1 or type(conv) is not nn.Conv2d:
             continue
         (reader,) = node.users
-        if reader.op != "call_module" or reader.args[0] is not node or node in reader.args[1:]:
+        also = (*reader.args[1:], *reader.kwargs.values())
+        if reader.op != "call_module" or reader.args[:1] != (node,) or node in also:
             continue
         module = model.get_submodule(reader.target)
         alone = targets.count(node.target) == targets.count(reader.target) == 1

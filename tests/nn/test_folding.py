@@ -125,7 +125,18 @@ class TwiceRead(nn.Module):
         return x + self.bn(x)
 
 
-@pytest.mark.parametrize("kind", [Shared, TwiceRead])
+class ByName(nn.Module):
+    """A BN that is given its input by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(input=self.conv(x))
+
+
+@pytest.mark.parametrize("kind", [Shared, TwiceRead, ByName])
 def test_what_cannot_be_folded_stays(kind: type[nn.Module]):
     model = trained(kind())
     folded, images = fold_batch_norms(model), torch.randn(2, 3, 4, 4)
