@@ -92,6 +92,7 @@ def test_cifar_is_read_from_the_official_archive(
     assert batch.images.equal(torch.from_numpy(truth["test"][0][: len(batch.ids)]))
 
 
+@pytest.mark.slow
 def test_cifar_is_fetched_once_by_processes_that_start_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
