@@ -99,10 +99,7 @@ def check(source: Path, out: Path, workers: int | None = None, images: Path | No
         train, val = ({name for of, name in counts if of == split} for split in splits)
         problems["missing-in-val"] += sorted(train - val)
         problems["missing-in-train"] += sorted(val - train)
-    for finding in findings:
-        for problem in finding.problems:
-            problems[problem].append(finding.path)
-    _check_duplicates(findings, places, problems)
+    _check_files(findings, places, problems)
     report: dict[str, Any] = {
         "root": str(source),
         "id": manifest_id(findings),
@@ -169,12 +166,14 @@ def _check_names(records: Records, problems: dict[str, list[str]]) -> None:
     problems["colliding-classes"] += [name for same in folded.values() if len(same) > 1 for name in same]
 
 
-def _check_duplicates(
+def _check_files(
     findings: list[Finding], places: list[tuple[str, str]], problems: dict[str, list[str]]
 ) -> None:
-    """Enter files that are there twice; ``places`` are the split and the class of every finding."""
+    """Enter what is wrong with a file, or that it is there twice; ``places`` are split and class of every finding."""
     same = defaultdict(list)
     for finding, place in zip(findings, places, strict=True):
+        for problem in finding.problems:
+            problems[problem].append(finding.path)
         if finding.size:
             same[finding.hash].append((finding.path, *place))
     for files in same.values():
