@@ -214,7 +214,12 @@ class RunConfig(Composed):
     fit_memory: bool = False
 
     def __post_init__(self) -> None:
-        check_end(self.trainer)
+        epochs = self.trainer.get("max_epochs", 1)
+        if epochs in (None, -1) and self.trainer.get("max_steps", -1) == -1:
+            raise UserError(
+                f"trainer.max_epochs={epochs} has no end: set trainer.max_epochs or trainer.max_steps to 1 or more; "
+                "the learning rate's schedule needs to know it"
+            )
         check_options(self.model["name"], self.model_options)
 
     @property
@@ -280,6 +285,8 @@ class EvalConfig(Composed):
         if (self.run is not None) + (self.ckpt is not None) + (self.spec is not None) != 1:
             hint = "" if self.spec is None else f' (weights="{self.spec}" is none of {", ".join(AVERAGING)})'
             raise UserError(f"give run=RUN_DIR, ckpt=FILE or weights=SPEC, one of them{hint}")
+        if self.trainer.get("limit_val_batches") == 0:
+            raise UserError("trainer.limit_val_batches=0 leaves no image to evaluate")
 
     @property
     def spec(self) -> str | None:
@@ -290,16 +297,6 @@ class EvalConfig(Composed):
     def averaging(self) -> Averaging:
         """Which of a checkpoint's weights are evaluated."""
         return cast(Averaging, self.weights) if self.spec is None else "auto"
-
-
-def check_end(trainer: Mapping[str, Any]) -> None:
-    """Refuse a training without an end: the learning rate's schedule needs to know it."""
-    epochs, steps = trainer.get("max_epochs", 1), trainer.get("max_steps", -1)
-    if epochs in (None, -1) and steps == -1:
-        raise UserError(
-            f"trainer.max_epochs={epochs} has no end: set trainer.max_epochs or trainer.max_steps to 1 or more; "
-            "the learning rate's schedule needs to know it"
-        )
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -247,9 +247,8 @@ def _settings(trainer: Mapping[str, Any], checkpoint: Checkpoint | None) -> dict
     precision = trainer.get("precision")
     if precision is None and checkpoint is not None:
         run = RunDir(checkpoint.path.parent.parent)  # whose record says what "auto" was
-        precision = (run.record() if run.exists() else {}).get("precision") or checkpoint.config[
-            "trainer"
-        ].get("precision")
+        record, asked = run.record() if run.exists() else {}, checkpoint.config["trainer"].get("precision")
+        precision = record.get("precision") or asked
     precision = precision or "32-true"
     if precision.startswith("16") and launch.accelerator({**trainer, "precision": None}) == "cpu":
         say(f"precision   32-true: the run's own, {precision}, needs a GPU")
@@ -281,24 +280,24 @@ def evaluate(run: RunDir, config: EvalConfig) -> None:
         data.close()
     if not trainer.is_global_zero:
         return
-    figures = {key.partition("/")[2]: value for key, value in module.results.items()}
-    figures["count"] = int(figures["count"])
+    found = {key.partition("/")[2]: value for key, value in module.results.items()}
+    found["count"] = int(found["count"])
     result = {
         "checkpoint": trained.source,
         "weights": trained.weights,
         "model": trained.network.record["name"],
         "data": data.config.name,
         "preprocessing": data.preprocessing.to_dict(),
-        **figures,
+        **found,
     }
     write_json(run.evaluation_file, result)
     module.write_predictions(run, "eval")
     pre = data.preprocessing
     chosen = f" ({trained.weights} weights)" if trained.weights else ""
     say(f"checkpoint  {trained.source}{chosen}")
-    say(f"data        {data.config.name}, {figures['count']:,} images at {pre.size} px (resize {pre.resize})")
-    say(f"top-1 {figures['top1']:.2f} %   top-5 {figures['top5']:.2f} %   loss {figures['loss']:.4f}")
+    say(f"data        {data.config.name}, {found['count']:,} images at {pre.size} px (resize {pre.resize})")
+    say(f"top-1 {found['top1']:.2f} %   top-5 {found['top5']:.2f} %   loss {found['loss']:.4f}")
     if outputs is not None:
-        say(f"among all of the network's classes: top-1 {figures['top1_among_all']:.2f} %")
+        say(f"among all of the network's classes: top-1 {found['top1_among_all']:.2f} %")
     say(f"page        {conclude(run, module.predictions[module.weights], data.val)}")
     say(f"written to  {run.path}")

@@ -28,6 +28,9 @@ from senet.training.launch import Machines, StopRequest
 
 CONFIGS: dict[str, type[RunConfig | EvalConfig]] = {"train": RunConfig, "eval": EvalConfig}
 """What ``config.yaml`` holds, by task."""
+_LOST_WORKER = re.compile(
+    r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited unexpectedly)"
+)
 OUT_OF_MEMORY = "out of memory: lower data.batch_size, or set fit_memory=true"
 
 
@@ -165,14 +168,10 @@ def _explain(run: RunDir, error: Exception) -> tuple[int, str]:
             file.write(f"rank {rank()}\n{''.join(traceback.format_exception(error))}")
     except OSError:  # no room, or the directory is gone
         where = ""
-    worker = (
-        r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) (?:is killed by signal: (\w+)|exited unexpectedly)"
-    )
-    if lost := re.search(worker, str(error)):
+    if lost := _LOST_WORKER.search(str(error)):
         how = f"was ended by a signal, {lost[2]}" if lost[2] else "ended without a word"
-        return FAILED, (
-            f"data worker {lost[1]} {how} (kill -9, or the system was out of memory): lower data.workers"
-        )
+        why = "kill -9, or the system was out of memory"
+        return FAILED, f"data worker {lost[1]} {how} ({why}): lower data.workers"
     return FAILED, (launch.describe_lost(error) or in_a_line(error)) + where
 
 

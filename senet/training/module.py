@@ -45,9 +45,8 @@ class ClassificationModule(EvaluationModule):
         super().__init__(data, config.channels_last)
         self.model = network
         self.config = config
-        self._teachers = (
-            [] if teacher is None else [teacher]
-        )  # a list: no submodule, whose weights would be saved
+        # A list: no submodule, whose weights would be saved.
+        self._teachers = [] if teacher is None else [teacher]
         self.ema: ModelEmaV3 | AveragedModel | None = None
         if config.ema.decay is not None:
             from timm.utils import model_ema  # brings all of timm's networks, which take a second
@@ -179,7 +178,8 @@ class ClassificationModule(EvaluationModule):
             logger.log_metrics(row | {"lr": self._rate()}, step=step)
 
     def _rate(self) -> float:
-        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        """Return the learning rate now, of which some parameters may have a share."""
+        return max(float(group["lr"]) for group in self.trainer.optimizers[0].param_groups)
 
     # Evaluation -------------------------------------------------------------------------------------------
 
@@ -202,10 +202,8 @@ class ClassificationModule(EvaluationModule):
     def _training_inputs(self) -> Generator[Tensor]:
         """Yield what the network saw or sees in the first batches of this epoch."""
         loader = self.data.train_dataloader()
-        loader.timings, loader.bad_images = (
-            Timings(),
-            BadImages(),
-        )  # training's own ledgers are for its own batches
+        # Training's own ledgers are for its own batches.
+        loader.timings, loader.bad_images = Timings(), BadImages()
         loader.epoch = self.current_epoch
         try:
             for batch in loader:

@@ -170,10 +170,8 @@ def load_teacher(config: RunConfig, data: ImageData, run: RunDir) -> Network | N
     asked = f"loss.teacher={config.loss.teacher}"
     if trained.classes is not None and list(trained.classes) != list(data.classes):
         raise UserError(f"{asked}: it has other classes than the data, or in another order")
-    if trained.network.record["num_classes"] != len(data.classes):
-        raise UserError(
-            f"{asked} has {trained.network.record['num_classes']} classes, the data {len(data.classes)}"
-        )
+    if (count := trained.network.record["num_classes"]) != len(data.classes):
+        raise UserError(f"{asked} has {count} classes, the data {len(data.classes)}")
     for key in ("mean", "std", "colour"):
         theirs, ours = getattr(trained.preprocessing, key), getattr(data.preprocessing, key)
         if theirs != ours:
@@ -206,11 +204,8 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, how:
     se = f", {block or f'se.block={config.se.block}'}: {shown}" if config.se else ""
     batch, world, total = data.config.batch_size, trainer.world_size, config.global_batch
     rate = config.optimizer.scaled_lr(total)
-    scaled = (
-        f" = {config.optimizer.lr:g} x {total}/{config.optimizer.lr_batch}"
-        if config.optimizer.lr_batch
-        else ""
-    )
+    base, lr_batch = config.optimizer.lr, config.optimizer.lr_batch
+    scaled = f" = {base:g} x {total}/{lr_batch}" if lr_batch else ""
     say(f"run       {run.path}")
     say(f"model     {config.model['name']}, {count_parameters(module.model):,} parameters{se}")
     for line in how:
@@ -231,12 +226,11 @@ def _introduce(module: ClassificationModule, trainer: Trainer, run: RunDir, how:
 def summarise(module: ClassificationModule) -> dict[str, Any]:
     """Return what every run has to say of its network, data and figures."""
     config, data = module.config, module.data
-    parameters = count_parameters(module.model)
     return {
         "model": config.model["name"],
         "se": config.se.to_dict() if config.se else None,
         "se_widths": module.model.se_widths(),
-        "parameters": parameters,
+        "parameters": count_parameters(module.model),
         "macs": count_macs(module.model, data.preprocessing.channels, data.preprocessing.size),
         "data": {
             "name": config.data.name,

@@ -120,6 +120,8 @@ def test_refusals(run: Path, image_tree: Path, tmp_path: Path, compose, monkeypa
         check(f"run={run}", "weights=emma")
     with pytest.raises(UserError, match="say on which images"):
         check("weights=timm:resnet18")
+    with pytest.raises(UserError, match="no image to evaluate"):
+        check(f"run={run}", "trainer.limit_val_batches=0")
     with pytest.raises(UserError, match='did you mean "best"'):
         check(f"run={run}", "which=bst")
     other = tmp_path / "other.ckpt"

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from senet.rundir import RunDir
 from senet.weights import read_checkpoint
 
 TINY = ("data=synthetic", "data.preprocessing.size=8", "data.train_images=96", "data.batch_size=16",
@@ -25,6 +26,12 @@ def test_frozen_stages_stand_still_and_the_classifier_is_new(train):
         elif key.startswith("model.stages.4") and key.endswith("conv1.weight"):
             assert not torch.equal(value, after[key]), key
     assert "the classifier starts anew" in (run / "log.txt").read_text()
+
+
+def test_the_rate_on_record_is_that_of_the_optimiser_and_not_the_trunks_share(train):
+    run = train(*TINY, "optimizer.trunk_lr=0.1", "optimizer.lr=0.3", "optimizer.lr_batch=null", "schedule=step",
+                "schedule.milestones=[0.99]", "schedule.warmup_epochs=0")  # fmt: skip
+    assert [row["lr"] for row in RunDir(run).metrics()] == ["0.3"]
 
 
 def test_weights_of_another_network_are_refused(train, compose):

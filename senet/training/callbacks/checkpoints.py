@@ -151,12 +151,10 @@ class OrderlyStop(Callback):
         """Take the signals back from Lightning."""
         self.request.listen()
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """After an optimiser step, tell Lightning if the ranks agree to stop: it ends the run after this hook."""
-        accumulating = (batch_idx + 1) % trainer.accumulate_grad_batches != 0 and not trainer.is_last_batch
-        if not accumulating and self.request.agreed():
+        assert isinstance(pl_module, ClassificationModule)
+        if pl_module.stepped and self.request.agreed():
             end_after_this_step(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
