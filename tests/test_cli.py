@@ -86,7 +86,7 @@ def test_ctrl_c_is_one_line_and_the_status_of_the_signal(monkeypatch, capsys):
     def run(arguments: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("senet.analysis.models_command.run", run)
+    monkeypatch.setattr("senet.analysis.zoo.run", run)
     assert main(["models"]) == 128 + signal.SIGINT
     assert capsys.readouterr().err == "stopped\n"
 
