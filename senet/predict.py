@@ -52,7 +52,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, help="file to write instead of stdout")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, help="processes that decode; all cores")
-    parser.add_argument("--device", help="cpu, cuda, mps; the best there is")
+    parser.add_argument("--device", help="cpu, cuda or mps; cuda where there is one, else cpu")
     parser.add_argument("--which", choices=("best", "last"), default="best", help="checkpoint of a run")
     parser.add_argument("--weights", choices=("auto", "raw", "ema"), default="auto", help="of a checkpoint")
 
@@ -123,7 +123,7 @@ def _images_at(name: str) -> list[str]:
 
 
 def choose_device(name: str | None) -> torch.device:
-    """Return the device called ``name``, or the best there is.
+    """Return the device called ``name``, by default a CUDA device if there is one.
 
     Raises:
         UserError: if there is no such device here.

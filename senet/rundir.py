@@ -216,6 +216,11 @@ class RunDir:
         """Return the path of the "best" or "last" checkpoint, or of the "previous" one before the last."""
         return self.checkpoints / f"{which}.ckpt"
 
+    def to_go_on_from(self) -> list[Path]:
+        """Return the checkpoints that are there, the newest first: a run goes on from any of them."""
+        paths = (self.checkpoint(which) for which in ("last", "previous", "best"))
+        return [path for path in paths if path.exists()]
+
     def keep_last(self) -> None:
         """Give the last checkpoint, which is about to be replaced, the name of the one before it."""
         last = self.checkpoint("last")

@@ -112,6 +112,12 @@ class HubConfig(FilesConfig):
     dataset: str = ""
     name: Literal["huggingface"] = "huggingface"
 
+    def __post_init__(self) -> None:
+        if self.root:
+            raise UserError(
+                f"data.root={self.root} has no effect on data=huggingface: data.dataset names a folder, too"
+            )
+
     def open(self, split: SplitName, preprocessing: Preprocessing, classes: list[str] | None) -> object:
         if not self.dataset:
             raise UserError("data.dataset is not set: give OWNER/NAME of the Hub, or a folder")

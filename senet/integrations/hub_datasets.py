@@ -57,7 +57,11 @@ def open_split(name: str, split: SplitName, classes: list[str] | None) -> HubRec
     saved = Path(name).expanduser()
     try:
         is_saved = any((saved / file).is_file() for file in ("dataset_dict.json", "state.json"))
-        tables: Any = datasets.load_from_disk(str(saved)) if is_saved else datasets.load_dataset(name)
+        tables: Any = (
+            datasets.load_from_disk(str(saved))
+            if is_saved
+            else datasets.load_dataset(str(saved) if saved.is_dir() else name)
+        )
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"data.dataset={name} cannot be had: {reason}") from error

@@ -105,7 +105,7 @@ class Runner:
 
     def _start(self, job: Job, slot: JobSlot) -> None:
         run = self.ledger.directory(job)
-        resumed = run.checkpoint("last").exists()
+        resumed = bool(run.to_go_on_from())
         job.attempts += 1
         job.started, job.seconds, job.reason, job.status = time.time(), None, None, "running"
         try:

@@ -319,7 +319,7 @@ def _start(task: str, run: RunDir, config: "RunConfig | EvalConfig") -> None:
     """Run a job on as many processes as it asks for, and report a failure in one line."""
     from senet.training.jobs import run_processes
 
-    resumed = run.checkpoint("last").exists()
+    resumed = bool(run.to_go_on_from())
     status = run_processes(task, run, config)
     if status == OK:
         return
@@ -333,6 +333,6 @@ def _start(task: str, run: RunDir, config: "RunConfig | EvalConfig") -> None:
         complain(f"error: {record['error']}")
         if status == MISUSED and not resumed and not record.get("began"):
             run.discard()
-        elif status == FAILED and run.checkpoint("last").exists():
+        elif status == FAILED and run.to_go_on_from():
             say(f"once that is mended, continue with: train.py resume={run.path}")
     sys.exit(status)

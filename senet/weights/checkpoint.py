@@ -124,10 +124,8 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
     Raises:
         UserError: if there are some and all are damaged.
     """
-    damaged: list[str] = []
-    paths = [run.checkpoint(which) for which in ("last", "previous", "best")]
-    if not any(path.exists() for path in paths):
-        return None, damaged
+    last, paths = run.checkpoint("last"), run.to_go_on_from()
+    damaged = [f"{last}: there is no such checkpoint"] if paths and last not in paths else []
     for path in paths:
         try:
             found = read_checkpoint(path)
@@ -137,7 +135,9 @@ def newest_checkpoint(run: RunDir) -> tuple[Checkpoint | None, list[str]]:
         if not (lost := sorted(found.content.get(SEAL, {}).keys() - found.content.keys())):
             return found, damaged
         damaged.append(f"{path} lacks {', '.join(lost)}")
-    raise UserError(f"no checkpoint of the run can be read: {'; '.join(damaged)}")
+    if paths:
+        raise UserError(f"no checkpoint of the run can be read: {'; '.join(damaged)}")
+    return None, []
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -71,7 +71,8 @@ def existing_file(name: str) -> Path:
     """Return the path of a file of weights, or raise a UserError that says how weights are given."""
     path = Path(name).expanduser()
     if not path.is_file():
-        raise UserError(f'weights "{name}": there is no such file; weights are given as {FORMS}')
+        missing = "download it first" if "://" in name else "there is no such file"
+        raise UserError(f'weights "{name}": {missing}; weights are given as {FORMS}')
     return path
 
 
@@ -87,7 +88,7 @@ def _locate(name: str) -> Path:
         path = next((path / file for file in names if (path / file).is_file()), path)
         if path.is_dir():
             raise UserError(f"{path} has no {' or '.join(names)}; weights are given as {FORMS}")
-    return existing_file(str(path))
+    return existing_file(str(path) if path.is_file() else name)
 
 
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

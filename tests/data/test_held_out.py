@@ -11,7 +11,7 @@ from senet.cli import main
 from senet.data.config import AugmentConfig, SamplingConfig
 from senet.data.module import ImageData
 from senet.data.sampling import hold_out
-from senet.data.sets import FolderConfig
+from senet.data.sets import FolderConfig, HubConfig
 from senet.errors import UserError
 from senet.integrations.spreadsheet import read_labels
 from senet.rundir import RunDir
@@ -254,6 +254,8 @@ def test_a_data_set_of_the_hub_as_a_folder(image_tree: Path, tmp_path: Path):
         open_split(str(tmp_path / "hub"), "val", None)
     table.save_to_disk(str(tmp_path / "alone"))  # a table, and no dictionary of splits
     assert open_split(str(tmp_path / "alone"), "train", None).labels.tolist() == records.labels.tolist()
+    with pytest.raises(UserError, match=r"data\.root=elsewhere has no effect on data=huggingface"):
+        HubConfig(dataset=str(tmp_path / "hub"), root="elsewhere")
     unlabelled = datasets.Dataset.from_dict({**rows, "kind": ["cat", None] * 8}, features)
     datasets.DatasetDict({"train": unlabelled}).save_to_disk(str(tmp_path / "unlabelled"))
     with pytest.raises(UserError, match="train has images without a label"):

@@ -49,8 +49,8 @@ class FakeExecutor:
         if isinstance(curve, int):
             yield curve
             return
-        checkpoint = run.checkpoint("last")
-        first = int(checkpoint.read_text()) if checkpoint.exists() else 0
+        checkpoint, kept = run.checkpoint("last"), run.to_go_on_from()
+        first = int(kept[0].read_text()) if kept else 0
         table = CsvTable(run.metrics_file, first)
         for epoch, value in enumerate(curve[first:], start=first):
             table.append({"step": epoch, "epoch": epoch, "val/top1": value})

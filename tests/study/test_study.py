@@ -276,7 +276,8 @@ def test_a_hangup_is_not_taken_for_the_end_of_the_driver(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
+@pytest.mark.parametrize("kept", ["last", "previous"])
+def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path, kept: str):
     """The run under way is continued from its checkpoint; the table is that of an undisturbed study."""
     overrides = ("se.reduction=2,4,8", "seed=0,1")
     with pytest.raises(KeyboardInterrupt):
@@ -289,7 +290,7 @@ def test_a_driver_that_dies_leaves_a_whole_ledger(study, tmp_path: Path):
     job = next(job for job in ledger.jobs.values() if job.status != "finished")
     job.status, job.handle, job.attempts = "running", "999", 1
     ledger.directory(job).update(status="running")
-    (ledger.directory(job).checkpoints / "last.ckpt").write_text("1")
+    ledger.directory(job).checkpoint(kept).write_text("1")
     ledger.save()
     rest = FakeExecutor(flat)
     assert study(rest, *overrides) == 0

@@ -68,7 +68,7 @@ def test_data(name: str, train, image_tree: Path, tmp_path: Path):
         "packed": small(tmp_path / "pack"),
         "imagenet_fake": (*small(tmp_path / "fake"), *fake),
         "imagefolder": small(image_tree),
-        "huggingface": (*small(image_tree), f"data.dataset={hub_folder(image_tree, tmp_path / 'hub')}"),
+        "huggingface": (*small(image_tree)[1:], f"data.dataset={hub_folder(image_tree, tmp_path / 'hub')}"),
         "csv": (*small(image_tree), f"data.file={labels_of(image_tree, tmp_path)}"),
         "imagenet": small(image_tree),
         "places365": small(image_tree),

@@ -244,6 +244,10 @@ def test_options_that_change_no_weight_may_differ(tmp_path):
 def test_files_that_are_no_weights(tmp_path):
     with pytest.raises(UserError, match=r"there is no such file; weights are given as timm:NAME\.TAG"):
         load_weights("tim:resnet18", small())
+    with pytest.raises(
+        UserError, match=r'weights "https://host/w\.pt": download it first; weights are given as'
+    ):
+        load_weights("https://host/w.pt", small())
     path = tmp_path / "weights.pt"
     path.write_text("hello")
     with pytest.raises(UserError, match="cannot be read as weights"):
