@@ -15,6 +15,7 @@ from senet.data.datasets import BadImages
 from senet.data.module import ImageData
 from senet.data.timings import Timings
 from senet.models import Network
+from senet.rundir import PREFIX
 from senet.training.config import RunConfig
 from senet.training.evaluation import EvaluationModule
 from senet.training.launch import everyone
@@ -217,9 +218,10 @@ class ClassificationModule(EvaluationModule):
         super().on_validation_epoch_end()
         results = self.results
         self.val_losses.append(results["val/loss"])
-        for key in results:
-            if key.endswith(("/top1", "/top5")):
-                self.best[key] = max(self.best.get(key, 0.0), results[key])
+        for prefix in PREFIX.values():  # raw and averaged weights are best in epochs of their own
+            keys = f"{prefix}/top1", f"{prefix}/top5"
+            if keys[0] in results and results[keys[0]] > self.best.get(keys[0], -1.0):
+                self.best |= {key: results[key] for key in keys}
         sums = torch.tensor(everyone(self._train_sums.tolist()), dtype=torch.float64).sum(0)
         loss, hits = (sums[:2] / sums[2].clamp(min=1)).tolist()
         results |= {"train/loss": loss, "lr": self._rate(), "samples": float(self.samples_seen)}

@@ -53,7 +53,12 @@ def test_directory_holds_everything(train):
     table = rows(run / "metrics.csv")
     assert [r["epoch"] for r in table] == ["0", "1"]
     assert summary["last"]["val/top1"] == pytest.approx(float(table[-1]["val/top1"]))
-    assert summary["best"]["val_ema/top1"] == pytest.approx(max(float(r["val_ema/top1"]) for r in table))
+    for weights_of in ("val", "val_ema"):  # top-5 is of the epoch that was best, not of another
+        best = max(table, key=lambda row: float(row[f"{weights_of}/top1"]))
+        for figure in ("top1", "top5"):
+            assert summary["best"][f"{weights_of}/{figure}"] == pytest.approx(
+                float(best[f"{weights_of}/{figure}"])
+            )
     assert [r["step"] for r in rows(run / "steps.csv")] == ["2", "4", "6", "8", "10", "12"]
     for name in ("last_raw", "last_ema", "best_raw", "best_ema"):
         predictions = rows(run / "predictions" / f"{name}.csv")
