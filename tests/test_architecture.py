@@ -30,7 +30,7 @@ ONLY_IN = {
 }
 
 
-CORE_LINES = 13_155
+CORE_LINES = 12_210
 """Lines of code that the core may have; the aim is 8,000. What lowers it may lower this."""
 KNOWN = modules()
 
