@@ -79,6 +79,11 @@ PAGES = {
     "imagenette_r": Page(
         "What does r do? SE-ResNet-18 on ten classes of ImageNet", ["imagenette_se", "imagenette_r"], "plain"
     ),
+    "imagenette_placement": Page(
+        "Where does the block stand? Four places in SE-ResNet-18 on ten classes of ImageNet",
+        ["imagenette_se", "imagenette_placement"],
+        "placement=standard",
+    ),
 }
 
 
