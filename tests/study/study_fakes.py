@@ -83,3 +83,8 @@ def ledger_of(tmp_path: Path) -> dict:
 
 def statuses(tmp_path: Path) -> dict[tuple[str, int], str]:
     return {(job["label"], job["seed"]): job["status"] for job in ledger_of(tmp_path)["jobs"].values()}
+
+
+def flat(config: dict) -> list[float]:
+    """Return two epochs that differ by seed alone."""
+    return [50.0 + config["seed"], 60.0 + config["seed"]]

@@ -13,8 +13,8 @@ import pytest
 from senet import UserError
 from senet.integrations import submitit_jobs
 from senet.rundir import RunDir
-from senet.study import executors
-from senet.study.executors import GONE, JobSlot, LauncherConfig, build_executor
+from senet.study import commands, executors
+from senet.study.executors import GONE, JobSlot, LauncherConfig, build_executor, build_slots, job_environment
 from senet.training.launch import Machines
 
 SCRIPT = """
@@ -163,3 +163,44 @@ def test_a_missing_engine_is_one_line(name: str, tmp_path: Path, monkeypatch):
     monkeypatch.delitem(sys.modules, f"senet.integrations.{name}_jobs", raising=False)
     with pytest.raises(UserError, match=rf"install senet\[{name}\]"):
         build_executor(LauncherConfig(name, None, {}), tmp_path)
+
+
+def test_jobs_get_gpus_that_there_are(monkeypatch):
+    """CUDA hides the devices from the first on that it does not know."""
+    monkeypatch.setattr(commands.launch, "accelerator", lambda trainer: "gpu")
+    monkeypatch.setattr(commands.torch.cuda, "device_count", lambda: 2)
+    for visible, found in {"3,5,9": ["3", "5"], "5,3": ["5", "3"], "": ["0", "1"]}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert commands._gpus({}) == found
+    local = LauncherConfig("local", None, {})
+    assert len(commands._slots(local, {"devices": 2})) == 1
+    with pytest.raises(
+        UserError, match=r"trainer\.devices=\[0, 1\]: every job of a study has GPUs of its own"
+    ):
+        commands._slots(local, {"devices": [0, 1]})
+
+
+def test_slots_share_cores_and_gpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    local = LauncherConfig("local", "4x2", {})
+    slots = build_slots(local, 2, [str(i) for i in range(8)])
+    assert [slot.gpus for slot in slots] == [("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")]
+    assert [slot.cores for slot in slots] == [(0, 1), (2, 3), (4, 5), (6, 7)]
+    assert len(build_slots(LauncherConfig("local", None, {}), 2, [str(i) for i in range(8)])) == 4
+    assert len(build_slots(LauncherConfig("local", None, {}), 2, [])) == 1
+    for wrong in ("²x2", "0x2", "4x", "4x2x1"):
+        with pytest.raises(UserError, match="must be JxD"):
+            build_slots(LauncherConfig("local", wrong, {}), 2, [])
+    with pytest.raises(UserError, match="needs 8 GPUs; there are 4"):
+        build_slots(local, 2, ["0", "1", "2", "3"])
+
+
+def test_a_job_sees_nothing_of_its_starters_ranks(monkeypatch):
+    foreign = {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1", "TORCHELASTIC_RUN_ID": "x",
+               "SLURM_NTASKS": "4", "WANDB_RUN_ID": "y"}  # fmt: skip
+    for key, value in foreign.items():
+        monkeypatch.setenv(key, value)
+    environment = job_environment(("3", "4"))
+    assert not foreign.keys() & environment.keys()
+    assert environment["CUDA_VISIBLE_DEVICES"] == "3,4"
+    assert environment["PATH"] == os.environ["PATH"]
